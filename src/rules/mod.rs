@@ -1,0 +1,82 @@
+//! What a set of tc rules means, as plain data: hooks, chains, filters, actions. It knows no syntax and no device of the host.
+//!
+//! [`Ruleset`] is the middle of the program: the tc front end makes it, [`eval`] says what it means, and every
+//! back end (`plan`, `ebpf`) is measured against that.
+
+pub mod action;
+pub mod counters;
+pub mod eval;
+pub mod filter;
+
+pub use action::{
+    Action, ActionId, ActionInstance, Control, Gact, Mirred, MirredMode, Random, RandomKind, Skbedit, Skbmod,
+};
+pub use counters::{ActionWord, CounterSink, CounterSource, Counters, NodeWord};
+pub use filter::{
+    Classifier, Filter, FlowerKey, FlowerRule, MatchallRule, PortMatch, U32Base, U32Key, U32Mark, U32Node,
+};
+
+use std::collections::BTreeMap;
+
+use crate::types::{DeviceId, DeviceKey, Direction};
+
+/// A consistent snapshot of all rules: never changed, only replaced.
+#[derive(Clone, Debug, Default)]
+pub struct Ruleset {
+    /// The devices that hooks and actions name; `DeviceId(n)` is the n-th.
+    pub devices: Vec<DeviceKey>,
+    /// The places where rules are attached, without order.
+    pub hooks: Vec<Hook>,
+    /// All actions; filters name them by [`ActionId`], several may name the same one (`index N`).
+    pub actions: Vec<ActionInstance>,
+    /// How many counter words the rules use: every `counters` base below is smaller. Words never move while their owner lives.
+    pub counter_words: u32,
+}
+
+impl Ruleset {
+    /// The hook of a device, if rules or a qdisc made one.
+    #[must_use]
+    pub fn hook(&self, device: DeviceId, direction: Direction) -> Option<&Hook> {
+        self.hooks.iter().find(|h| h.device == device && h.direction == direction)
+    }
+
+    /// The action with this id.
+    ///
+    /// # Panics
+    /// If the id is of another ruleset.
+    #[must_use]
+    pub fn action(&self, id: ActionId) -> &ActionInstance {
+        &self.actions[id.index()]
+    }
+
+    /// The id of a device that the rules name.
+    #[must_use]
+    pub fn device(&self, key: &DeviceKey) -> Option<DeviceId> {
+        self.devices.iter().position(|d| d == key).map(|i| DeviceId(i as u32))
+    }
+
+    /// All filters of all hooks and chains.
+    pub fn filters(&self) -> impl Iterator<Item = (&Hook, u32, &Filter)> {
+        self.hooks
+            .iter()
+            .flat_map(|h| h.chains.iter().flat_map(move |(index, c)| c.filters.iter().map(move |f| (h, *index, f))))
+    }
+}
+
+/// A place where frames meet rules: one direction of one device.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    /// The device.
+    pub device: DeviceId,
+    /// Ingress, or egress (`egress` of clsact, or a filter on a root qdisc).
+    pub direction: Direction,
+    /// Chains by index; a frame starts in chain 0. A chain that `goto chain` names but that has no filter is missing here.
+    pub chains: BTreeMap<u32, Chain>,
+}
+
+/// A list of filters, tried in order.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    /// Sorted by prio, ascending; no two have the same.
+    pub filters: Vec<Filter>,
+}

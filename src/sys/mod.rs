@@ -1,0 +1,2 @@
+//! Placeholder of the layer `sys`.
+#![allow(unsafe_code)]
