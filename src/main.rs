@@ -1,1 +1,3 @@
+//! The `viscum` binary.
+
 fn main() {}

@@ -28,6 +28,8 @@ pub enum DropReason {
     NoBuffer,
     /// The queue to the worker that owns the outgoing port was full.
     CrossingFull,
+    /// No rule took it, and the device has no stack behind it that could (a tap instead of a veth pair).
+    NoStack,
     /// It was taken under rules that were replaced before it was looked at.
     Stranded,
     /// It was still in a ring when the forwarder ended.
@@ -36,7 +38,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Rule,
         Self::Consumed,
         Self::ReclassifyLoop,
@@ -49,6 +51,7 @@ impl DropReason {
         Self::RxFull,
         Self::NoBuffer,
         Self::CrossingFull,
+        Self::NoStack,
         Self::Stranded,
         Self::Shutdown,
     ];
@@ -69,6 +72,7 @@ impl DropReason {
             Self::RxFull => "rx_full",
             Self::NoBuffer => "no_buffer",
             Self::CrossingFull => "crossing_full",
+            Self::NoStack => "no_stack",
             Self::Stranded => "stranded",
             Self::Shutdown => "shutdown",
         }

@@ -1,0 +1,57 @@
+//! From chain to verdict: `tcf_classify()` and the classifiers of net/sched, without any speed.
+
+use super::{Outcome, Run, Skb};
+use crate::limits::RECLASSIFY_MAX;
+use crate::rules::{Classifier, Control, CounterSink, Filter, Hook, MatchallRule, NodeWord};
+use crate::types::DropReason;
+
+impl Run<'_> {
+    /// `__tcf_classify()`, net/sched/cls_api.c.
+    pub(super) fn classify(&mut self, hook: &Hook, skb: &mut Skb, bytes: u64) -> Outcome {
+        let mut chain = 0;
+        let mut restarts = 0;
+        'again: loop {
+            let filters = hook.chains.get(&chain).map_or(&[][..], |c| &c.filters);
+            for filter in filters {
+                // The protocol is read anew for each filter.
+                if !filter.protocol.sees(skb.meta.classify_protocol()) {
+                    continue;
+                }
+                match self.filter(filter, skb, bytes) {
+                    Outcome::Control(Control::Continue) => {}
+                    Outcome::Control(control @ (Control::Reclassify | Control::GotoChain(_))) => {
+                        if restarts >= RECLASSIFY_MAX {
+                            return Outcome::Shot(DropReason::ReclassifyLoop);
+                        }
+                        restarts += 1;
+                        chain = if let Control::GotoChain(to) = control { to } else { 0 };
+                        continue 'again;
+                    }
+                    verdict => return verdict,
+                }
+            }
+            return Outcome::Control(Control::Continue);
+        }
+    }
+
+    fn filter(&mut self, filter: &Filter, skb: &mut Skb, bytes: u64) -> Outcome {
+        match &filter.classifier {
+            Classifier::U32(nodes) => self.u32_filter(nodes, skb, bytes),
+            Classifier::Flower(rules) => self.flower_filter(rules, skb, bytes),
+            Classifier::Matchall(rule) => match rule {
+                Some(rule) => self.matchall_filter(rule, skb, bytes),
+                None => Outcome::Control(Control::Continue),
+            },
+        }
+    }
+
+    /// `mall_classify()`, net/sched/cls_matchall.c.
+    fn matchall_filter(&mut self, rule: &MatchallRule, skb: &mut Skb, bytes: u64) -> Outcome {
+        if rule.skip_sw {
+            return Outcome::Control(Control::Continue);
+        }
+        self.counters.add(rule.counters + NodeWord::HIT, 1);
+        self.counters.add(rule.counters + NodeWord::SUCCESS, 1);
+        self.action_list(&rule.actions, skb, bytes)
+    }
+}

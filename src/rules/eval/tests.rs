@@ -1,0 +1,1 @@
+//! Named cases of what the kernel does, small enough to read.
