@@ -30,3 +30,5 @@ pub mod port;
 pub mod worker;
 
 pub mod app;
+
+pub mod lab;
