@@ -26,3 +26,7 @@ pub mod sys;
 pub mod ebpf;
 
 pub mod port;
+
+pub mod worker;
+
+pub mod app;

@@ -1,1 +1,6 @@
+//! All integration tests: one binary, one harness.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+mod tidy;

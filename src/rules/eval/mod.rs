@@ -146,6 +146,28 @@ impl Skb {
     }
 }
 
+/// What `__netif_receive_skb_core()` does behind the ingress hook where no VLAN device exists: a tag with an id makes the
+/// frame somebody else's, a priority tag (id 0) is ignored together with what it hid, and tags are forgotten.
+///
+/// # Errors
+/// [`DropReason::Malformed`] if the tag behind a priority tag is cut.
+pub fn enter_stack(data: &mut Vec<u8>, meta: &mut PacketMeta) -> Result<(), DropReason> {
+    let inner_is_tag = |protocol| protocol == ethertype::VLAN || protocol == ethertype::QINQ;
+    while let Some(tag) = meta.tag.take() {
+        if tag.tci & 0x0fff != 0 {
+            meta.ptype = PacketType::OtherHost;
+        } else if inner_is_tag(meta.protocol) {
+            if data.len() < TAGGED_FRAME_LEN_MIN {
+                return Err(DropReason::Malformed);
+            }
+            meta.tag = Some(VlanTag { tpid: meta.protocol, tci: u16::from_be_bytes([data[14], data[15]]) });
+            data.drain(12..12 + VLAN_TAG_LEN);
+            meta.protocol = protocol_of(data);
+        }
+    }
+    Ok(())
+}
+
 /// `eth_type_trans()`: the type, or 802_2 / 802_3 where there is a length.
 fn protocol_of(data: &[u8]) -> u16 {
     let number = u16::from_be_bytes([data[12], data[13]]);
@@ -205,7 +227,10 @@ impl Run<'_> {
             }
             HookVerdict::Sent => return true,
         }
-        self.events.push(Event::Stack { device, data: skb.data, meta: skb.meta });
+        match enter_stack(&mut skb.data, &mut skb.meta) {
+            Ok(()) => self.events.push(Event::Stack { device, data: skb.data, meta: skb.meta }),
+            Err(reason) => self.drop_frame(device, reason),
+        }
         true
     }
 

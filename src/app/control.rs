@@ -1,0 +1,236 @@
+//! The control socket: one request and one answer per connection, a line of JSON each. It decides nothing; [`super::running`] does.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::Direction;
+
+/// The longest request, in bytes: a rules file may be in it.
+const REQUEST_LEN_MAX: u64 = 64 << 20;
+/// How long a client may take over its request.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What can be asked of the running forwarder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Request {
+    /// Filters, as `tc filter show`.
+    Show {
+        /// Only this device.
+        device: Option<String>,
+        /// Its namespace.
+        netns: Option<String>,
+        /// Only this hook.
+        ingress: Option<bool>,
+        /// With counters.
+        statistics: bool,
+        /// As JSON.
+        json: bool,
+    },
+    /// Devices, modes, workers, drops.
+    Status {
+        /// As JSON.
+        json: bool,
+    },
+    /// Take away or put back the filters of a device's ingress.
+    Bypass {
+        /// The device.
+        device: String,
+        /// Its namespace.
+        netns: Option<String>,
+        /// Take away, or put back.
+        on: bool,
+    },
+    /// Replace all rules.
+    Reload {
+        /// Name and text of each rules file.
+        files: Vec<(String, String)>,
+    },
+}
+
+/// Which hook a `show` is about.
+impl Request {
+    /// The direction that was asked for, if one was.
+    #[must_use]
+    pub fn direction(ingress: Option<bool>) -> Option<Direction> {
+        ingress.map(|i| if i { Direction::Ingress } else { Direction::Egress })
+    }
+}
+
+/// The forwarder's answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Response {
+    /// Whether it was done.
+    pub ok: bool,
+    /// What to print, or why not.
+    pub text: String,
+}
+
+/// Why the socket cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Another forwarder listens there.
+    #[error("another viscum listens on {0}; stop it first, or give this one its own --socket")]
+    InUse(PathBuf),
+    /// It cannot be made.
+    #[error("cannot listen on {path}: {source}; give a path that can be written with --socket")]
+    Listen {
+        /// The path.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The configured group does not exist.
+    #[error("control_group {0:?}: no such group; see getent group")]
+    Group(String),
+    /// Nobody listens.
+    #[error("no forwarder answers on {path}: {source}; start one with `viscum run`, or name its socket with --socket")]
+    Connect {
+        /// The path.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The answer broke off.
+    #[error("the forwarder on {path} broke off: {reason}")]
+    Broken {
+        /// The path.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// A listening control socket; the file goes when it is dropped.
+#[derive(Debug)]
+pub struct Listener {
+    path: PathBuf,
+    socket: UnixListener,
+}
+
+impl Listener {
+    /// Listens; a socket file that a killed forwarder left is replaced. Only root, and the group if one is given, can open it.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn bind(path: &Path, group: Option<&str>) -> Result<Self, ControlError> {
+        let listen = |source| ControlError::Listen { path: path.to_owned(), source };
+        let gid = match group {
+            None => None,
+            Some(name) => Some(
+                nix::unistd::Group::from_name(name)
+                    .ok()
+                    .flatten()
+                    .ok_or_else(|| ControlError::Group(name.to_owned()))?
+                    .gid,
+            ),
+        };
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(listen)?;
+        }
+        if UnixStream::connect(path).is_ok() {
+            return Err(ControlError::InUse(path.to_owned()));
+        }
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(listen(e)),
+            _ => {}
+        }
+        // Between bind and chmod nobody else may get in: the mask makes it ours from the start.
+        let mask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+        let bound = UnixListener::bind(path);
+        nix::sys::stat::umask(mask);
+        let socket = bound.map_err(listen)?;
+        if let Some(gid) = gid {
+            nix::unistd::chown(path, None, Some(gid)).map_err(|e| listen(e.into()))?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(listen)?;
+        }
+        Ok(Self { path: path.to_owned(), socket })
+    }
+
+    /// Answers clients until the process ends; run it on a thread of its own.
+    pub fn serve(&self, answer: &dyn Fn(Request) -> Response) {
+        for stream in self.socket.incoming().flatten() {
+            // A client that goes away or sends nonsense is its own problem.
+            let _gone = Self::one(stream, answer);
+        }
+    }
+
+    fn one(stream: UnixStream, answer: &dyn Fn(Request) -> Response) -> std::io::Result<()> {
+        stream.set_read_timeout(Some(CLIENT_TIMEOUT))?;
+        stream.set_write_timeout(Some(CLIENT_TIMEOUT))?;
+        let mut line = String::new();
+        BufReader::new((&stream).take(REQUEST_LEN_MAX)).read_line(&mut line)?;
+        let response = match serde_json::from_str(&line) {
+            Ok(request) => answer(request),
+            Err(e) => {
+                Response { ok: false, text: format!("the request cannot be read: {e}; is this the same version?") }
+            }
+        };
+        let mut text = serde_json::to_string(&response)?;
+        text.push('\n');
+        (&stream).write_all(text.as_bytes())
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _already_gone = fs::remove_file(&self.path);
+    }
+}
+
+/// Asks the forwarder that listens on `path`.
+///
+/// # Errors
+/// See [`ControlError`].
+pub fn ask(path: &Path, request: &Request) -> Result<Response, ControlError> {
+    let broken = |reason: String| ControlError::Broken { path: path.to_owned(), reason };
+    let mut stream =
+        UnixStream::connect(path).map_err(|source| ControlError::Connect { path: path.to_owned(), source })?;
+    let mut line = serde_json::to_string(request).map_err(|e| broken(e.to_string()))?;
+    line.push('\n');
+    stream.write_all(line.as_bytes()).map_err(|e| broken(e.to_string()))?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).map_err(|e| broken(e.to_string()))?;
+    serde_json::from_str(&answer).map_err(|e| broken(format!("{e} in {answer:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_answered_and_a_stale_socket_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "a dropped std listener leaves its file, as a killed process does");
+        let listener = Listener::bind(&path, None).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::thread::spawn(move || {
+            listener.serve(&|request| Response { ok: true, text: format!("{request:?}") });
+        });
+        assert!(matches!(Listener::bind(&path, None), Err(ControlError::InUse(_))));
+        let answer = ask(&path, &Request::Status { json: true }).unwrap();
+        assert!(answer.ok && answer.text.contains("Status"), "{answer:?}");
+        let mut nonsense = UnixStream::connect(&path).unwrap();
+        nonsense.write_all(b"{}\n").unwrap();
+        let mut line = String::new();
+        BufReader::new(nonsense).read_line(&mut line).unwrap();
+        assert!(line.contains("cannot be read"), "{line}");
+    }
+
+    #[test]
+    fn nobody_there_and_no_such_group_are_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("none.sock");
+        let error = ask(&path, &Request::Status { json: false }).unwrap_err().to_string();
+        assert!(error.contains("viscum run"), "{error}");
+        assert!(matches!(Listener::bind(&path, Some("no-such-group-here")), Err(ControlError::Group(_))));
+    }
+}

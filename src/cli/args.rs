@@ -1,0 +1,180 @@
+//! What can be typed. Nothing is looked at or opened here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::config::{Deliver, Mode};
+
+/// Linux tc in userspace: takes the tc rules that you have and forwards frames by them, exactly as the kernel would.
+#[derive(Debug, Parser)]
+#[command(name = "viscum", version, max_term_width = 110, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Attach to the devices that the rules name and forward until SIGINT or SIGTERM.
+    Run(Run),
+    /// Show filters and counters of the running forwarder, as `tc filter show` does.
+    Show(Show),
+    /// Show devices, modes, workers and drops of the running forwarder.
+    Status(Status),
+    /// Take the filters of a device's ingress away while running; they are kept for `nobypass`.
+    Bypass(Switch),
+    /// Put the filters of a device's ingress back.
+    Nobypass(Switch),
+    /// Replace all rules of the running forwarder without stopping it.
+    Reload(Reload),
+    /// Warn about what is legal and surely not meant.
+    Check(Check),
+    /// Run rules on a capture, offline: what every device would have transmitted, counted frame by frame.
+    Replay(Replay),
+    /// The mobile-edge testbed in network namespaces, and the demo on it.
+    #[command(subcommand)]
+    Lab(Lab),
+}
+
+/// Where the running forwarder is.
+#[derive(Debug, Args)]
+pub struct Socket {
+    /// Control socket of the forwarder [default: /run/viscum/control.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// `viscum run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Files with tc commands, applied in order
+    #[arg(required = true, value_name = "RULES.tc")]
+    pub rules: Vec<PathBuf>,
+    /// Queues, cores, ring sizes, polling, modes per device (TOML)
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+    /// How frames are received and sent
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: Mode,
+    /// How frames get into the namespace
+    #[arg(long, value_enum, default_value_t)]
+    pub deliver: Deliver,
+    /// Tap that stands in for a device of the rules; needed only where it cannot be told from the rules
+    #[arg(long = "tap", value_name = "DEVICE=NETNS/NAME")]
+    pub taps: Vec<String>,
+    /// Never sleep: the least latency for a whole core
+    #[arg(long)]
+    pub busy: bool,
+    /// Where to listen for `show`, `bypass`, …
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// `viscum show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// Device [all that have filters], then `ingress` or `egress` [both]
+    #[arg(value_name = "DEV [ingress|egress]", num_args = 0..=3)]
+    pub what: Vec<String>,
+    /// With counters
+    #[arg(short = 's', long)]
+    pub statistics: bool,
+    /// As JSON
+    #[arg(short = 'j', long)]
+    pub json: bool,
+    /// Network namespace of the device
+    #[arg(short = 'n', long, value_name = "NETNS")]
+    pub netns: Option<String>,
+    /// The forwarder.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// `viscum status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// As JSON
+    #[arg(short = 'j', long)]
+    pub json: bool,
+    /// The forwarder.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// `viscum bypass` and `viscum nobypass`.
+#[derive(Debug, Args)]
+pub struct Switch {
+    /// The device whose ingress filters go or come back
+    #[arg(value_name = "DEV")]
+    pub device: String,
+    /// Network namespace of the device
+    #[arg(short = 'n', long, value_name = "NETNS")]
+    pub netns: Option<String>,
+    /// The forwarder.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// `viscum reload`.
+#[derive(Debug, Args)]
+pub struct Reload {
+    /// Files with tc commands, applied in order
+    #[arg(required = true, value_name = "RULES.tc")]
+    pub rules: Vec<PathBuf>,
+    /// The forwarder.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// `viscum check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Files with tc commands
+    #[arg(required = true, value_name = "RULES.tc")]
+    pub rules: Vec<PathBuf>,
+    /// Devices of another machine (case.toml format); otherwise those of this one
+    #[arg(long, value_name = "FILE.toml")]
+    pub topology: Option<PathBuf>,
+    /// Exit with 1 if there is any warning
+    #[arg(long)]
+    pub strict: bool,
+    /// As JSON
+    #[arg(short = 'j', long)]
+    pub json: bool,
+}
+
+/// `viscum replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// File with tc commands
+    #[arg(long, value_name = "RULES.tc")]
+    pub rules: PathBuf,
+    /// Capture of what the device receives (classic pcap, Ethernet)
+    #[arg(long = "in", value_name = "X.pcap")]
+    pub input: PathBuf,
+    /// Device that receives it [the topology's `ingress`]
+    #[arg(long, value_name = "DEV")]
+    pub dev: Option<String>,
+    /// Devices, namespaces and variables of the rules (case.toml format); otherwise assumed from the rules
+    #[arg(long, value_name = "T.toml")]
+    pub topology: Option<PathBuf>,
+    /// Directory for the results; created if missing
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Which form of the rules runs
+    #[arg(long, value_enum, default_value_t)]
+    pub engine: Engine,
+}
+
+/// Which form of the rules `replay` runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Engine {
+    /// The compiled plan, as the forwarder runs it.
+    #[default]
+    Plan,
+    /// The slow interpreter.
+    Eval,
+}
