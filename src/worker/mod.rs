@@ -1,3 +1,14 @@
 //! The threads that forward: one per queue, pinned, both directions, in bursts. They parse no text and open no device.
 
 pub mod cells;
+mod crossing;
+mod generation;
+mod pool;
+mod run;
+mod staging;
+mod step;
+
+pub use cells::{Cells, PortCells, WorkerCells};
+pub use generation::{Egress, Generation, Lane, OnPass};
+pub use pool::{Pool, Seat, Worker, WorkerError};
+pub use run::{Ended, Idle, Shared};

@@ -1,0 +1,71 @@
+//! Rules as a worker runs them: one immutable generation, replaced as a whole. Nothing is compiled or opened here.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::cells::Cells;
+use crate::plan::{HookIndex, Plan};
+use crate::types::{DeviceId, MacAddr};
+
+/// What becomes of a frame that no rule takes, by the kind of port that it came in on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnPass {
+    /// The kernel has the frame as well and handles it (AF_PACKET).
+    KernelHasIt,
+    /// The frame was steered to us and cannot be handed back (AF_XDP): it counts as stranded.
+    Stranded,
+    /// There is no stack behind the port (tap in place of a veth pair).
+    NoStack,
+}
+
+/// What the rules call a port of the worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Lane {
+    /// The device's ingress hook, if rules are attached there.
+    pub hook: Option<HookIndex>,
+    /// The device's address, which makes a frame one for this host.
+    pub mac: MacAddr,
+    /// See [`OnPass`].
+    pub on_pass: OnPass,
+}
+
+/// Where a worker sends what leaves by a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Egress {
+    /// By its own port.
+    Port(usize),
+    /// By another worker's port.
+    Crossing {
+        /// The worker.
+        worker: usize,
+        /// Its port.
+        port: usize,
+    },
+    /// By nobody: the device is named only where a frame cannot go.
+    None,
+}
+
+/// One generation of rules in one worker.
+#[derive(Debug)]
+pub struct Generation {
+    /// Ascending; the first is 1.
+    pub id: u64,
+    /// The rules.
+    pub plan: Arc<Plan>,
+    /// One per port of the worker.
+    pub lanes: Box<[Lane]>,
+    /// By [`DeviceId`].
+    pub egress: Box<[Egress]>,
+    /// By [`DeviceId`]: whether the device is up; a thread of the control plane keeps it true.
+    pub up: Arc<[AtomicBool]>,
+    /// What this worker counts under these rules.
+    pub cells: Cells,
+}
+
+impl Generation {
+    /// Where a frame for this device goes.
+    #[must_use]
+    pub fn egress(&self, device: DeviceId) -> Egress {
+        self.egress.get(device.index()).copied().unwrap_or(Egress::None)
+    }
+}

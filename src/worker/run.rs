@@ -1,0 +1,162 @@
+//! A worker's life: rounds until it is told to stop, sleep when idle, new rules between rounds. No frame is looked at here.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
+
+use super::cells::{WorkerCells, bump};
+use super::generation::Generation;
+use super::step::{Engine, Rules};
+use crate::port::PortStats;
+
+/// How long an adaptive worker spins without a frame before it sleeps.
+const SPIN: Duration = Duration::from_micros(200);
+/// The longest sleep: port statistics are published at least this often.
+const SLEEP_MAX_MS: u16 = 200;
+/// Rounds between two looks at the clock while busy.
+const ROUNDS_PER_CLOCK: u32 = 32;
+
+/// How long a worker that was told to stop goes on with frames that keep coming (an AF_PACKET tap never runs dry).
+const LAST_ROUNDS: Duration = Duration::from_millis(50);
+
+/// What a worker and its owner share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The rules to run; replace them, then wait for [`WorkerCells::generation`].
+    pub rules: ArcSwap<Generation>,
+    /// The generation before which no frame can be under way any more; the worker then forgets the rules before.
+    pub settled: AtomicU64,
+    /// Told to stop.
+    pub stop: AtomicBool,
+    /// Ends a sleep.
+    pub wake: EventFd,
+    /// What the worker counts.
+    pub cells: Arc<WorkerCells>,
+    /// The ports' own statistics, as last published.
+    pub ports: std::sync::Mutex<Vec<PortStats>>,
+}
+
+impl Shared {
+    /// Ends the worker's sleep, if it sleeps.
+    pub fn wake(&self) {
+        // The counter of an eventfd cannot overflow by ones in any lifetime; a full one is readable anyway.
+        let _readable = self.wake.write(1);
+    }
+}
+
+/// Whether a worker sleeps when it has nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Spins for [`SPIN`], then sleeps in poll(2).
+    Adaptive,
+    /// Never sleeps.
+    Busy,
+}
+
+/// Runs until [`Shared::stop`]; then what is in the rings is handled first, and every frame is taken back.
+pub(super) fn run(mut engine: Engine, shared: &Shared, idle: Idle, start: Instant) -> Ended {
+    let mut rules = Rules { current: shared.rules.load_full(), previous: None };
+    shared.cells.generation.store(rules.current.id, Ordering::Release);
+    let mut last_work = Instant::now();
+    let mut last_publish = last_work;
+    let mut rounds = 0_u32;
+    let mut told_to_stop = None;
+    loop {
+        engine.now_ms = start.elapsed().as_millis() as u64 + 1;
+        let worked = engine.step(&rules);
+        take_new_rules(&mut rules, shared);
+        rounds = rounds.wrapping_add(1);
+        if worked && !rounds.is_multiple_of(ROUNDS_PER_CLOCK) {
+            continue;
+        }
+        if shared.stop.load(Ordering::Acquire) {
+            let told = *told_to_stop.get_or_insert_with(Instant::now);
+            if !worked || told.elapsed() > LAST_ROUNDS {
+                break;
+            }
+        }
+        if worked {
+            last_work = Instant::now();
+        } else if idle == Idle::Adaptive && last_work.elapsed() > SPIN {
+            publish(&mut engine, shared);
+            bump(&shared.cells.sleeps, 1);
+            sleep(&engine, shared);
+            last_publish = Instant::now();
+            last_work = last_publish;
+            continue;
+        }
+        if last_publish.elapsed() > Duration::from_millis(u64::from(SLEEP_MAX_MS)) {
+            publish(&mut engine, shared);
+            last_publish = Instant::now();
+        }
+        std::hint::spin_loop();
+    }
+    end(engine, shared)
+}
+
+/// What is left when a worker has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Frames that belong to nobody: 0, or the program has a fault.
+    pub outstanding: usize,
+}
+
+fn take_new_rules(rules: &mut Rules, shared: &Shared) {
+    let newest = shared.rules.load();
+    if newest.id != rules.current.id {
+        let newest = arc_swap::Guard::into_inner(newest);
+        rules.previous = Some(std::mem::replace(&mut rules.current, newest));
+        shared.cells.generation.store(rules.current.id, Ordering::Release);
+    }
+    if rules.previous.is_some() && shared.settled.load(Ordering::Acquire) >= rules.current.id {
+        rules.previous = None;
+    }
+    if rules.previous.is_none() && shared.cells.settled.load(Ordering::Relaxed) != rules.current.id {
+        shared.cells.settled.store(rules.current.id, Ordering::Release);
+    }
+}
+
+fn publish(engine: &mut Engine, shared: &Shared) {
+    let mut published = shared.ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    published.clear();
+    published.extend(engine.ports.iter_mut().map(|port| port.stats()));
+}
+
+/// Waits for a frame, for the owner, or for [`SLEEP_MAX_MS`].
+fn sleep(engine: &Engine, shared: &Shared) {
+    let mut fds: [Option<BorrowedFd<'_>>; FDS_MAX] = [None; FDS_MAX];
+    fds[0] = Some(shared.wake.as_fd());
+    for (slot, port) in fds[1..].iter_mut().zip(&engine.ports) {
+        *slot = port.fd();
+    }
+    let mut polled = [const { None }; FDS_MAX].map(|_: Option<()>| PollFd::new(shared.wake.as_fd(), PollFlags::POLLIN));
+    let mut count = 0;
+    for fd in fds.into_iter().flatten() {
+        polled[count] = PollFd::new(fd, PollFlags::POLLIN);
+        count += 1;
+    }
+    // Interrupted or failed: the next round finds out what there is.
+    let _woken = poll(&mut polled[..count], PollTimeout::from(SLEEP_MAX_MS));
+    if polled[0].any() == Some(true) {
+        let _emptied = shared.wake.read();
+    }
+}
+
+/// Ports that one worker can wait for; [`super::pool`] refuses more.
+pub(super) const FDS_MAX: usize = 64;
+
+fn end(mut engine: Engine, shared: &Shared) -> Ended {
+    publish(&mut engine, shared);
+    let mut published = Vec::with_capacity(engine.ports.len());
+    for mut port in engine.ports.drain(..) {
+        port.drain(&mut engine.pool);
+        published.push(port.stats());
+    }
+    *shared.ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = published;
+    Ended { outstanding: engine.pool.outstanding() }
+}

@@ -1,0 +1,188 @@
+//! One burst: receive, classify, rewrite, send. It runs per frame, so it allocates, locks, formats and logs nothing.
+
+use std::sync::Arc;
+
+use super::cells::{WorkerCells, bump};
+use super::crossing::Crossing;
+use super::generation::{Egress, Generation, Lane, OnPass};
+use super::staging::Staging;
+use crate::plan::{Disposition, Overlimits, Packet};
+use crate::port::{Batch, Frame, FramePool, Port};
+use crate::rules::CounterSink;
+use crate::types::{DeviceId, DropReason};
+use crate::wire::vlan;
+
+/// The rules that a worker runs.
+pub(super) struct Rules {
+    pub current: Arc<Generation>,
+    /// The rules before, until no frame can be under way that they were to handle.
+    pub previous: Option<Arc<Generation>>,
+}
+
+/// All that a worker's burst touches besides the rules. One thread owns it.
+pub(super) struct Engine {
+    pub pool: FramePool,
+    pub ports: Vec<Port>,
+    pub batch: Batch,
+    pub cells: Arc<WorkerCells>,
+    /// Letter boxes of all workers; the own one is at `index`.
+    pub crossings: Vec<Crossing>,
+    pub index: usize,
+    pub staging: Staging,
+    pub now_ms: u64,
+}
+
+impl Engine {
+    /// One round over all ports. True: there was something to do.
+    pub fn step(&mut self, rules: &Rules) -> bool {
+        let mut worked = self.take_crossed();
+        for port in 0..self.ports.len() {
+            self.ports[port].receive(&mut self.pool, &mut self.batch);
+            worked |= !self.batch.is_empty();
+            while let Some(frame) = self.batch.pop() {
+                self.forward(rules, port, frame);
+            }
+        }
+        for port in &mut self.ports {
+            port.flush(&mut self.pool);
+        }
+        bump(&self.cells.rounds, 1);
+        if worked {
+            bump(&self.cells.busy_rounds, 1);
+        }
+        worked
+    }
+
+    /// A received frame, to its end in this worker.
+    fn forward(&mut self, rules: &Rules, port: usize, mut frame: Frame) {
+        let cells = &self.cells.ports[port];
+        bump(&cells.rx_frames, 1);
+        bump(&cells.rx_bytes, frame.len() as u64);
+        let mut generation = &*rules.current;
+        let mut verdict = self.classify(generation, port, &mut frame);
+        if let (Disposition::Stack { .. }, Some(previous)) = (&verdict, &rules.previous) {
+            // Steered under the rules before: they decide, so that a change of rules loses nothing.
+            if generation.lanes[port].on_pass == OnPass::Stranded {
+                generation = previous;
+                verdict = self.classify(generation, port, &mut frame);
+            }
+        }
+        self.send_copies(generation, port);
+        match verdict {
+            Disposition::Transmit { device, overlimits } => {
+                let sent = self.transmit(generation.egress(device), port, frame);
+                if sent.is_err() {
+                    count_overlimits(generation, &overlimits, self.now_ms);
+                }
+            }
+            Disposition::Stack { .. } => self.pass(generation.lanes[port], port, frame),
+            Disposition::Dropped { reason, .. } => self.drop_frame(port, reason, frame),
+        }
+    }
+
+    /// What the rules make of a frame; its bytes are rewritten in place and its tag is back.
+    fn classify(&mut self, generation: &Generation, port: usize, frame: &mut Frame) -> Disposition {
+        let Lane { hook: Some(hook), mac, .. } = generation.lanes[port] else {
+            return Disposition::Stack { device: DeviceId(0) };
+        };
+        let data = self.pool.data_mut(frame);
+        let received = match vlan::receive(data, mac) {
+            Ok(received) => received,
+            Err(reason) => return Disposition::Dropped { device: DeviceId(0), reason },
+        };
+        let mut packet = Packet { data: &mut data[received.start..], meta: received.meta };
+        let mut counters = generation.cells.writer(self.now_ms);
+        self.staging.begin(&generation.up);
+        let verdict = generation.plan.run(hook, &mut packet, &mut counters, &mut self.staging);
+        if let Some(tag) = packet.meta.tag {
+            vlan::put_back(data, tag);
+        }
+        verdict
+    }
+
+    /// The copies that mirror made while the frame was classified.
+    fn send_copies(&mut self, generation: &Generation, port: usize) {
+        while let Some(ready) = self.staging.next() {
+            bump(&self.cells.ports[port].mirrored, 1);
+            let sent = match self.pool.alloc_copy(ready.frame()) {
+                Ok(frame) => self.transmit(generation.egress(ready.device), port, frame),
+                Err(reason) => {
+                    self.cells.ports[port].drop_one(reason);
+                    Err(reason)
+                }
+            };
+            if sent.is_err() {
+                count_overlimits(generation, &ready.overlimits, self.now_ms);
+            }
+            self.staging.done(ready);
+        }
+        if self.staging.any_lost {
+            self.staging.any_lost = false;
+            for (cell, lost) in self.cells.ports[port].drops.iter().zip(&mut self.staging.lost) {
+                bump(&self.cells.ports[port].mirrored, *lost);
+                bump(cell, std::mem::take(lost));
+            }
+        }
+    }
+
+    fn transmit(&mut self, egress: Egress, from: usize, frame: Frame) -> Result<(), DropReason> {
+        match egress {
+            Egress::Port(port) => self.ports[port].transmit(&mut self.pool, frame),
+            Egress::Crossing { worker, port } => {
+                let sent = self.crossings[worker].send(port, self.pool.data(&frame));
+                self.pool.free(frame);
+                match sent {
+                    Ok(()) => bump(&self.cells.ports[from].crossed, 1),
+                    Err(reason) => self.cells.ports[from].drop_one(reason),
+                }
+                sent
+            }
+            Egress::None => {
+                self.drop_frame(from, DropReason::TargetDown, frame);
+                Err(DropReason::TargetDown)
+            }
+        }
+    }
+
+    fn pass(&mut self, lane: Lane, port: usize, frame: Frame) {
+        match lane.on_pass {
+            OnPass::KernelHasIt => {
+                bump(&self.cells.ports[port].passed, 1);
+                self.pool.free(frame);
+            }
+            OnPass::Stranded => self.drop_frame(port, DropReason::Stranded, frame),
+            OnPass::NoStack => self.drop_frame(port, DropReason::NoStack, frame),
+        }
+    }
+
+    fn drop_frame(&mut self, port: usize, reason: DropReason, frame: Frame) {
+        self.cells.ports[port].drop_one(reason);
+        self.pool.free(frame);
+    }
+
+    /// Frames that other workers left for this one's ports.
+    fn take_crossed(&mut self) -> bool {
+        let mut worked = false;
+        for _ in 0..crate::limits::BURST_LEN {
+            let Some(crossed) = self.crossings[self.index].receive() else { break };
+            worked = true;
+            let port = crossed.port;
+            match self.pool.alloc_copy(crossed.frame()) {
+                Ok(frame) => {
+                    let _counted = self.ports[port].transmit(&mut self.pool, frame);
+                }
+                Err(reason) => self.cells.ports[port].drop_one(reason),
+            }
+            self.crossings[self.index].done(crossed);
+        }
+        worked
+    }
+}
+
+/// The redirects that led to a failed transmission hear of it.
+fn count_overlimits(generation: &Generation, overlimits: &Overlimits, now_ms: u64) {
+    let mut counters = generation.cells.writer(now_ms);
+    for word in overlimits.words() {
+        counters.add(*word, 1);
+    }
+}
