@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::Twins;
 use crate::plan::{Disposition, Outlet, Packet, Plan, Refusal};
+use crate::rules::eval::Event;
 use crate::rules::{
     Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Counters, Filter, Gact, Hook,
     MatchallRule, Mirred, MirredMode, Ruleset,
 };
-use crate::types::{DeviceId, DeviceKey, Direction, DropReason, PacketMeta, Protocol};
+use crate::types::{Device, DeviceId, DeviceKey, Direction, DropReason, PacketMeta, Protocol, Topology};
 use crate::wire::vlan;
 
 const ETH0: DeviceId = DeviceId(0);
@@ -163,4 +165,24 @@ fn a_device_without_a_hook_has_none() {
     assert!(plan.hook(ETH0, Direction::Ingress).is_some());
     assert_eq!(plan.hook(ETH0, Direction::Egress), None);
     assert_eq!(plan.hook(DeviceId(77), Direction::Ingress), None);
+}
+
+/// The sender of a copy does not hear of what fails behind a redirect at ingress, and does of what fails behind one at egress.
+#[test]
+fn only_a_redirect_at_ingress_hides_a_drop_from_the_mirror() {
+    for (direction, heard) in [(Direction::Ingress, 0), (Direction::Egress, 1)] {
+        let actions = vec![
+            mirred(MirredMode::Mirror, direction, V0),
+            mirred(MirredMode::Redirect, Direction::Egress, V1),
+            Action::Gact(Gact { control: Control::Shot, random: None }),
+        ];
+        let hooks: [(_, _, &[u32]); 3] =
+            [(ETH0, Direction::Ingress, &[0]), (V0, direction, &[1]), (V1, Direction::Egress, &[2])];
+        let rules = ruleset(actions, &hooks);
+        let topology = Topology { devices: rules.devices.iter().cloned().map(Device::assumed).collect() };
+        let mut twins = Twins::new(0, &rules, &topology);
+        let (events, _) = twins.receive(ETH0, &[0; 60], 1);
+        assert_eq!(events[0], Event::Dropped { device: V1, reason: DropReason::Rule });
+        assert_eq!((overlimits(&twins.fast, 0), overlimits(&twins.fast, 1)), (heard, 1));
+    }
 }

@@ -1,6 +1,7 @@
 //! The wire layer against etherparse and against sums computed word by word.
 
 mod checksums;
+mod offsets;
 mod segments;
 mod tags;
 
