@@ -7,7 +7,7 @@ use crate::plan::{Disposition, Outlet, Packet, Plan, Refusal};
 use crate::rules::eval::Event;
 use crate::rules::{
     Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Counters, Filter, Gact, Hook,
-    MatchallRule, Mirred, MirredMode, Ruleset,
+    MatchallRule, Mirred, MirredMode, Ruleset, U32Node,
 };
 use crate::types::{Device, DeviceId, DeviceKey, Direction, DropReason, PacketMeta, Protocol, Topology};
 use crate::wire::vlan;
@@ -184,5 +184,35 @@ fn only_a_redirect_at_ingress_hides_a_drop_from_the_mirror() {
         let (events, _) = twins.receive(ETH0, &[0; 60], 1);
         assert_eq!(events[0], Event::Dropped { device: V1, reason: DropReason::Rule });
         assert_eq!((overlimits(&twins.fast, 0), overlimits(&twins.fast, 1)), (heard, 1));
+    }
+}
+
+/// `indev` at an egress hook is the device whose hook sent the frame there, for copies too (`skb2->skb_iif = skb->dev->ifindex`).
+#[test]
+fn a_copy_came_in_by_the_device_whose_hook_made_it() {
+    for (indev, packets) in [(ETH0, 0), (V0, 1), (V1, 0)] {
+        let actions = vec![
+            mirred(MirredMode::Redirect, Direction::Egress, V0),
+            mirred(MirredMode::Mirror, Direction::Egress, V1),
+            Action::Gact(Gact { control: Control::Shot, random: None }),
+        ];
+        let hooks: [(_, _, &[u32]); 3] =
+            [(ETH0, Direction::Ingress, &[0]), (V0, Direction::Egress, &[1]), (V1, Direction::Egress, &[])];
+        let mut rules = ruleset(actions, &hooks);
+        rules.hooks[2].chains.get_mut(&0).unwrap().filters[0].classifier = Classifier::U32(vec![U32Node {
+            handle: 0x8000_0800,
+            keys: Vec::new(),
+            mark: None,
+            indev: Some(indev),
+            terminal: true,
+            classid: None,
+            actions: vec![ActionId(2)],
+            counters: rules.counter_words - 2,
+        }]);
+        let topology = Topology { devices: rules.devices.iter().cloned().map(Device::assumed).collect() };
+        let mut twins = Twins::new(0, &rules, &topology);
+        twins.receive(ETH0, &[0; 60], 1);
+        let word = 2 * ActionWord::LEN + ActionWord::PACKETS;
+        assert_eq!(twins.fast.words[word as usize], packets, "indev {indev:?}");
     }
 }

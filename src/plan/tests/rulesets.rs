@@ -256,7 +256,7 @@ impl Maker<'_> {
                 let mask = pick(m.rng, &[7, 1, 0]);
                 U32Mark { value: m.rng.gen_range(0..8) & mask, mask }
             }),
-            indev: self.maybe(0.1, Self::device),
+            indev: self.maybe(0.25, Self::device),
             terminal: self.chance(0.9),
             classid: None,
             actions: self.list(actions),
