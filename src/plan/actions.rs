@@ -83,7 +83,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
                 self.skbmod(base, view.bytes, fits, control)
             }
             Op::Ecn { control } => {
-                let fits = ecn(view.packet, view.place.direction);
+                let fits = ecn(view.packet);
                 self.skbmod(base, view.bytes, fits, control)
             }
             Op::SkbmodShot => self.skbmod(base, view.bytes, false, Control::Shot),
@@ -216,13 +216,14 @@ fn inherit_ds_field(data: &[u8], meta: &mut PacketMeta) -> bool {
 
 /// `skbmod ecn`: ECT becomes CE, with the IP checksum mended (`INET_ECN_set_ce()`, include/net/inet_ecn.h). It looks at the
 /// outermost protocol, so a tagged frame stays as it is. False if the IP header is cut.
-fn ecn(packet: &mut Packet<'_>, direction: Direction) -> bool {
+fn ecn(packet: &mut Packet<'_>) -> bool {
     let header_len = match packet.meta.protocol {
         ethertype::IPV4 => IPV4_LEN_MIN,
         ethertype::IPV6 => IPV6_LEN,
         _ => return true,
     };
-    if writable(packet.data.len(), direction) < ETHERNET_LEN + header_len {
+    // The whole IP header must be there, in both directions; measured with cut frames on a 6.1 kernel.
+    if packet.data.len() < ETHERNET_LEN + header_len {
         return false;
     }
     let network = &mut packet.data[ETHERNET_LEN..];

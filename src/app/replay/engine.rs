@@ -50,7 +50,7 @@ pub fn load(text: &str, file: &str, env: &BTreeMap<String, String>, devices: Opt
         // Writing to a string cannot fail.
         let _infallible = writeln!(log, "[{}] rc={code} {}", line.number, line.text);
         out.lines().for_each(|l| log.push_str(&format!("    out: {l}\n")));
-        err.iter().flat_map(|m| m.lines()).for_each(|l| log.push_str(&format!("    err: {l}\n")));
+        err.iter().flat_map(|m| m.split('\n')).for_each(|l| log.push_str(&format!("    err: {l}\n")));
     }
     Loaded { store, log, refused }
 }

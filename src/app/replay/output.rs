@@ -94,6 +94,9 @@ impl Output {
                 Event::Dropped { .. } => {}
             }
         }
+        // The order of the golden files: by device.
+        sort_by_device(&mut transmitted, case);
+        sort_by_device(&mut delivered, case);
         // A frame without a whole Ethernet header is refused where it comes in (tun_get_user(): EINVAL).
         let inject = if frame.len() < crate::limits::ETHERNET_LEN { "EINVAL" } else { "ok" };
         let mut line = Map::new();
@@ -156,6 +159,11 @@ impl Output {
         }
         Ok(())
     }
+}
+
+fn sort_by_device(entries: &mut [Value], case: &Case) {
+    let place = |entry: &Value| case.device.iter().position(|d| entry["dev"] == d.name.as_str()).unwrap_or(usize::MAX);
+    entries.sort_by_key(place);
 }
 
 /// Each listing of the shown devices: its command, its label in JSON, what to select.
