@@ -1,2 +1,4 @@
 //! Placeholder of the layer `sys`.
 #![allow(unsafe_code)]
+
+pub mod bpf;

@@ -172,6 +172,7 @@ fn spawn(index: usize, seat: Seat, crossings: &[Crossing], idle: Idle, start: In
         cells: Arc::clone(&cells),
         ports: std::sync::Mutex::new(Vec::with_capacity(seat.ports.len())),
     });
+    let frame_len_max = seat.pool.chunk_len();
     let engine = Engine {
         pool: seat.pool,
         ports: seat.ports,
@@ -179,8 +180,7 @@ fn spawn(index: usize, seat: Seat, crossings: &[Crossing], idle: Idle, start: In
         cells,
         crossings: crossings.to_vec(),
         index,
-        staging: Staging::new(),
-        random: 0x9e37_79b9 ^ (index as u32 + 1),
+        staging: Staging::new(frame_len_max, 0x9e37_79b9 ^ (index as u32 + 1)),
         now_ms: 1,
     };
     let core = seat.core;

@@ -1,0 +1,346 @@
+//! A small assembler for eBPF: instructions, forward labels, map references. It knows nothing of rules and loads nothing.
+//!
+//! ```text
+//! struct bpf_insn (include/uapi/linux/bpf.h): | code: u8 | dst: 4 bits, src: 4 bits | off: i16 | imm: i32 |
+//! ```
+
+/// A register. R10 is the frame pointer; R6 to R9 survive calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "registers are their own names")]
+pub enum Reg {
+    R0 = 0,
+    R1,
+    R2,
+    R3,
+    R4,
+    R5,
+    R6,
+    R7,
+    R8,
+    R9,
+    R10,
+}
+
+/// Width of a memory access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// 1 byte.
+    B,
+    /// 2 bytes.
+    H,
+    /// 4 bytes.
+    W,
+    /// 8 bytes.
+    D,
+}
+
+impl Size {
+    const fn bits(self) -> u8 {
+        match self {
+            Self::W => 0x00,
+            Self::H => 0x08,
+            Self::B => 0x10,
+            Self::D => 0x18,
+        }
+    }
+}
+
+/// Arithmetic, by `BPF_OP`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "operations are their own names")]
+#[repr(u8)]
+pub enum Alu {
+    Add = 0x00,
+    Sub = 0x10,
+    Div = 0x30,
+    Or = 0x40,
+    And = 0x50,
+    Lsh = 0x60,
+    Rsh = 0x70,
+    Mov = 0xb0,
+}
+
+/// Conditions of jumps; all unsigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "conditions are their own names")]
+#[repr(u8)]
+pub enum Cond {
+    Eq = 0x10,
+    Gt = 0x20,
+    Ge = 0x30,
+    Ne = 0x50,
+    Lt = 0xa0,
+    Le = 0xb0,
+}
+
+/// Kernel functions, by number (`enum bpf_func_id`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Helper {
+    /// `bpf_map_lookup_elem(map, key)`.
+    MapLookup = 1,
+    /// `bpf_ktime_get_ns()`.
+    KtimeNs = 5,
+    /// `bpf_skb_load_bytes(skb, offset, to, len)`.
+    SkbLoadBytes = 26,
+    /// `bpf_redirect_map(map, key, flags)`.
+    RedirectMap = 51,
+    /// `bpf_xdp_load_bytes(xdp, offset, to, len)`, Linux 5.18.
+    XdpLoadBytes = 189,
+}
+
+/// One instruction slot (a 64-bit load takes two).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Insn {
+    /// Class and operation.
+    pub code: u8,
+    /// Destination register.
+    pub dst: u8,
+    /// Source register.
+    pub src: u8,
+    /// Jump distance or memory offset.
+    pub off: i16,
+    /// Immediate.
+    pub imm: i32,
+}
+
+impl Insn {
+    /// As the kernel wants it in memory, in this machine's byte order.
+    #[must_use]
+    pub fn raw(self) -> u64 {
+        let registers =
+            if cfg!(target_endian = "little") { self.dst | (self.src << 4) } else { (self.dst << 4) | self.src };
+        let (off, imm) = (self.off.to_ne_bytes(), self.imm.to_ne_bytes());
+        u64::from_ne_bytes([self.code, registers, off[0], off[1], imm[0], imm[1], imm[2], imm[3]])
+    }
+}
+
+/// A map that the program refers to; the loader puts its descriptor in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapRef {
+    /// Per-CPU counters: an array of blocks.
+    Counters,
+    /// AF_XDP sockets by queue.
+    Sockets,
+}
+
+/// A place in the program that jumps lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label(usize);
+
+/// Why a program cannot be put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooFar {
+    /// How many instructions the jump would have to cross.
+    pub distance: usize,
+}
+
+/// Program text with the places where map descriptors go.
+#[derive(Clone, Debug, Default)]
+pub struct Text {
+    /// The instructions.
+    pub insns: Vec<Insn>,
+    /// Which instructions load a map's address.
+    pub maps: Vec<(usize, MapRef)>,
+}
+
+/// Collects instructions. What cannot be reached is left out: the verifier refuses it.
+#[derive(Debug, Default)]
+pub struct Asm {
+    text: Text,
+    labels: Vec<Option<usize>>,
+    jumps: Vec<(usize, Label)>,
+    referenced: Vec<bool>,
+    dead: bool,
+}
+
+const PSEUDO_MAP_FD: u8 = 1;
+const SRC_REGISTER: u8 = 0x08;
+const CLASS_JMP: u8 = 0x05;
+const CLASS_JMP32: u8 = 0x06;
+
+impl Asm {
+    /// An empty program.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A new place, not yet known where.
+    pub fn label(&mut self) -> Label {
+        self.labels.push(None);
+        self.referenced.push(false);
+        Label(self.labels.len() - 1)
+    }
+
+    /// Whether something jumps to it.
+    #[must_use]
+    pub fn is_referenced(&self, label: Label) -> bool {
+        self.referenced[label.0]
+    }
+
+    /// The place is here. All jumps to it must have been made: there are only forward jumps.
+    pub fn bind(&mut self, label: Label) {
+        assert!(self.labels[label.0].is_none(), "a label is bound once");
+        self.labels[label.0] = Some(self.text.insns.len());
+        if self.referenced[label.0] {
+            self.dead = false;
+        }
+    }
+
+    fn push(&mut self, code: u8, dst: Reg, src: u8, off: i16, imm: i32) {
+        if !self.dead {
+            self.text.insns.push(Insn { code, dst: dst as u8, src, off, imm });
+        }
+    }
+
+    fn push_jump(&mut self, code: u8, dst: Reg, src: u8, imm: i32, to: Label) {
+        assert!(self.labels[to.0].is_none(), "jumps go forward only");
+        if !self.dead {
+            self.jumps.push((self.text.insns.len(), to));
+            self.referenced[to.0] = true;
+            self.push(code, dst, src, 0, imm);
+        }
+    }
+
+    /// `dst = dst op imm`, 64 bits, immediate sign-extended.
+    pub fn alu_imm(&mut self, op: Alu, dst: Reg, imm: i32) {
+        self.push(0x07 | op as u8, dst, 0, 0, imm);
+    }
+
+    /// `dst = dst op imm`, 32 bits, upper half cleared.
+    pub fn alu32_imm(&mut self, op: Alu, dst: Reg, imm: u32) {
+        self.push(0x04 | op as u8, dst, 0, 0, imm.cast_signed());
+    }
+
+    /// `dst = dst op src`, 64 bits.
+    pub fn alu(&mut self, op: Alu, dst: Reg, src: Reg) {
+        self.push(0x07 | op as u8 | SRC_REGISTER, dst, src as u8, 0, 0);
+    }
+
+    /// `dst = imm`.
+    pub fn mov_imm(&mut self, dst: Reg, imm: i32) {
+        self.alu_imm(Alu::Mov, dst, imm);
+    }
+
+    /// `dst = src`.
+    pub fn mov(&mut self, dst: Reg, src: Reg) {
+        self.alu(Alu::Mov, dst, src);
+    }
+
+    /// Turns the lower 16 bits from network into host order, and clears the rest.
+    pub fn be16(&mut self, dst: Reg) {
+        self.push(0xdc, dst, 0, 0, 16);
+    }
+
+    /// `dst = *(size *)(src + off)`.
+    pub fn load(&mut self, size: Size, dst: Reg, src: Reg, off: i16) {
+        self.push(0x61 | size.bits(), dst, src as u8, off, 0);
+    }
+
+    /// `*(size *)(dst + off) = src`.
+    pub fn store(&mut self, size: Size, dst: Reg, off: i16, src: Reg) {
+        self.push(0x63 | size.bits(), dst, src as u8, off, 0);
+    }
+
+    /// `dst = address of the map`.
+    pub fn load_map(&mut self, dst: Reg, map: MapRef) {
+        if !self.dead {
+            self.text.maps.push((self.text.insns.len(), map));
+            self.push(0x18, dst, PSEUDO_MAP_FD, 0, 0);
+            self.push(0x00, Reg::R0, 0, 0, 0);
+        }
+    }
+
+    /// Calls a helper: arguments R1 to R5, result R0; R1 to R5 are lost.
+    pub fn call(&mut self, helper: Helper) {
+        self.push(0x85, Reg::R0, 0, 0, helper as i32);
+    }
+
+    /// Ends the program with R0.
+    pub fn exit(&mut self) {
+        self.push(0x95, Reg::R0, 0, 0, 0);
+        self.dead = true;
+    }
+
+    /// `goto to`.
+    pub fn jump(&mut self, to: Label) {
+        self.push_jump(CLASS_JMP, Reg::R0, 0, 0, to);
+        self.dead = true;
+    }
+
+    /// `if dst cond imm goto to`, on the lower 32 bits.
+    pub fn jump32_imm(&mut self, cond: Cond, dst: Reg, imm: u32, to: Label) {
+        self.push_jump(CLASS_JMP32 | cond as u8, dst, 0, imm.cast_signed(), to);
+    }
+
+    /// `if dst cond src goto to`, on 64 bits (pointers, too).
+    pub fn jump_reg(&mut self, cond: Cond, dst: Reg, src: Reg, to: Label) {
+        self.push_jump(CLASS_JMP | cond as u8 | SRC_REGISTER, dst, src as u8, 0, to);
+    }
+
+    /// `if dst cond imm goto to`, on 64 bits (a pointer against null).
+    pub fn jump_imm(&mut self, cond: Cond, dst: Reg, imm: i32, to: Label) {
+        self.push_jump(CLASS_JMP | cond as u8, dst, 0, imm, to);
+    }
+
+    /// The program, with jumps resolved.
+    ///
+    /// # Errors
+    /// If a jump would cross more than 32,767 instructions.
+    pub fn finish(mut self) -> Result<Text, TooFar> {
+        for (at, label) in &self.jumps {
+            let target = self.labels[label.0].expect("every label that is jumped to is bound");
+            let distance = target - at - 1;
+            self.text.insns[*at].off = i16::try_from(distance).map_err(|_| TooFar { distance })?;
+        }
+        Ok(self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Asm, Cond, Reg, Size};
+
+    #[test]
+    fn jumps_count_from_the_next_instruction_and_dead_code_is_left_out() {
+        let mut asm = Asm::new();
+        let (end, never) = (asm.label(), asm.label());
+        asm.jump32_imm(Cond::Ne, Reg::R1, 7, end);
+        asm.mov_imm(Reg::R0, 1);
+        asm.exit();
+        asm.mov_imm(Reg::R0, 9);
+        asm.bind(never);
+        asm.mov_imm(Reg::R0, 9);
+        asm.bind(end);
+        asm.mov_imm(Reg::R0, 2);
+        asm.exit();
+        let text = asm.finish().expect("short");
+        assert_eq!(text.insns.len(), 5);
+        assert_eq!(text.insns[0].off, 2);
+    }
+
+    #[test]
+    fn instructions_have_the_kernels_encoding() {
+        let mut asm = Asm::new();
+        asm.load(Size::H, Reg::R3, Reg::R10, -14);
+        let text = asm.finish().expect("no jump");
+        if cfg!(target_endian = "little") {
+            assert_eq!(text.insns[0].raw().to_le_bytes(), [0x69, 0xa3, 0xf2, 0xff, 0, 0, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn a_jump_that_is_too_far_is_an_error() {
+        let mut asm = Asm::new();
+        let end = asm.label();
+        asm.jump32_imm(Cond::Eq, Reg::R1, 0, end);
+        for _ in 0..40_000 {
+            asm.mov_imm(Reg::R0, 0);
+        }
+        asm.bind(end);
+        asm.exit();
+        assert_eq!(asm.finish().expect_err("too far").distance, 40_000);
+    }
+}
