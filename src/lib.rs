@@ -29,6 +29,8 @@ pub mod port;
 
 // pub mod worker;
 
+pub mod host;
+
 pub mod app;
 
 pub mod lab;

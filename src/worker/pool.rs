@@ -52,7 +52,9 @@ pub enum WorkerError {
         ports: usize,
     },
     /// A worker hangs.
-    #[error("worker {worker} did not take new rules within {PATIENCE:?}; the old rules may still be in force on its queue")]
+    #[error(
+        "worker {worker} did not take new rules within {PATIENCE:?}; the old rules may still be in force on its queue"
+    )]
     Stuck {
         /// Which one.
         worker: usize,
@@ -154,13 +156,7 @@ impl Pool {
     }
 }
 
-fn spawn(
-    index: usize,
-    seat: Seat,
-    crossings: &[Crossing],
-    idle: Idle,
-    start: Instant,
-) -> Result<Worker, WorkerError> {
+fn spawn(index: usize, seat: Seat, crossings: &[Crossing], idle: Idle, start: Instant) -> Result<Worker, WorkerError> {
     let failed = |source: std::io::Error| WorkerError::Start { worker: index, source };
     if seat.ports.len() >= FDS_MAX {
         return Err(WorkerError::Ports { worker: index, ports: seat.ports.len() });
