@@ -4,6 +4,8 @@
 //! struct bpf_insn (include/uapi/linux/bpf.h): | code: u8 | dst: 4 bits, src: 4 bits | off: i16 | imm: i32 |
 //! ```
 
+use std::collections::BTreeMap;
+
 /// A register. R10 is the frame pointer; R6 to R9 survive calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -126,7 +128,7 @@ pub enum MapRef {
 }
 
 /// A place in the program that jumps lead to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Label(usize);
 
 /// Why a program cannot be put together.
@@ -150,11 +152,15 @@ pub struct Text {
 pub struct Asm {
     text: Text,
     labels: Vec<Option<usize>>,
-    jumps: Vec<(usize, Label)>,
+    /// Jumps to each place that is not bound yet.
+    pending: BTreeMap<Label, Vec<usize>>,
     referenced: Vec<bool>,
     dead: bool,
+    too_far: Option<TooFar>,
 }
 
+/// After how many instructions a jump gets a stepping stone; half of what it can cross.
+const RELAY_DISTANCE: usize = 16_000;
 const PSEUDO_MAP_FD: u8 = 1;
 const SRC_REGISTER: u8 = 0x08;
 const CLASS_JMP: u8 = 0x05;
@@ -184,9 +190,42 @@ impl Asm {
     pub fn bind(&mut self, label: Label) {
         assert!(self.labels[label.0].is_none(), "a label is bound once");
         self.labels[label.0] = Some(self.text.insns.len());
+        for at in self.pending.remove(&label).unwrap_or_default() {
+            self.resolve(at);
+        }
         if self.referenced[label.0] {
             self.dead = false;
         }
+    }
+
+    /// Lets the jump at `at` lead to the next instruction that is pushed.
+    fn resolve(&mut self, at: usize) {
+        let distance = self.text.insns.len() - at - 1;
+        match i16::try_from(distance) {
+            Ok(off) => self.text.insns[at].off = off,
+            Err(_) => self.too_far = Some(TooFar { distance }),
+        }
+    }
+
+    /// To be called now and then between instructions: jumps that have a long way behind them already get a stepping stone.
+    pub fn relay(&mut self) {
+        let here = self.text.insns.len();
+        let is_old = |at: &usize| here - at > RELAY_DISTANCE;
+        let stale: Vec<Label> =
+            self.pending.iter().filter(|(_, jumps)| jumps.iter().any(is_old)).map(|(label, _)| *label).collect();
+        if stale.is_empty() {
+            return;
+        }
+        let over = self.label();
+        self.jump(over);
+        for label in stale {
+            self.dead = false;
+            for at in self.pending.remove(&label).unwrap_or_default() {
+                self.resolve(at);
+            }
+            self.jump(label);
+        }
+        self.bind(over);
     }
 
     fn push(&mut self, code: u8, dst: Reg, src: u8, off: i16, imm: i32) {
@@ -198,7 +237,7 @@ impl Asm {
     fn push_jump(&mut self, code: u8, dst: Reg, src: u8, imm: i32, to: Label) {
         assert!(self.labels[to.0].is_none(), "jumps go forward only");
         if !self.dead {
-            self.jumps.push((self.text.insns.len(), to));
+            self.pending.entry(to).or_default().push(self.text.insns.len());
             self.referenced[to.0] = true;
             self.push(code, dst, src, 0, imm);
         }
@@ -288,14 +327,10 @@ impl Asm {
     /// The program, with jumps resolved.
     ///
     /// # Errors
-    /// If a jump would cross more than 32,767 instructions.
-    pub fn finish(mut self) -> Result<Text, TooFar> {
-        for (at, label) in &self.jumps {
-            let target = self.labels[label.0].expect("every label that is jumped to is bound");
-            let distance = target - at - 1;
-            self.text.insns[*at].off = i16::try_from(distance).map_err(|_| TooFar { distance })?;
-        }
-        Ok(self.text)
+    /// If a jump would cross more than 32,767 instructions: see [`Asm::relay`].
+    pub fn finish(self) -> Result<Text, TooFar> {
+        assert!(self.pending.is_empty(), "every label that is jumped to is bound");
+        self.too_far.map_or(Ok(self.text), Err)
     }
 }
 
@@ -342,5 +377,24 @@ mod tests {
         asm.bind(end);
         asm.exit();
         assert_eq!(asm.finish().expect_err("too far").distance, 40_000);
+    }
+
+    #[test]
+    fn a_stepping_stone_carries_a_long_jump() {
+        let mut asm = Asm::new();
+        let end = asm.label();
+        asm.jump32_imm(Cond::Eq, Reg::R1, 0, end);
+        for _ in 0..40_000 {
+            asm.mov_imm(Reg::R0, 0);
+            asm.relay();
+        }
+        asm.bind(end);
+        asm.exit();
+        let insns = asm.finish().expect("in steps").insns;
+        let mut at = 0;
+        for _ in 0..3 {
+            at += 1 + insns[at].off as usize;
+        }
+        assert_eq!(at, insns.len() - 1, "three jumps lead to the end");
     }
 }
