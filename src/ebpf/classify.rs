@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::asm::{Alu, Asm, Cond, Label, Reg, Size};
 use super::count::Slots;
 use super::dissect::{FOUND_IPV4, FOUND_IPV6};
-use super::frame::{Layout, slot, word_at};
+use super::layout::{Layout, slot, word_at};
 use super::verdict::{End, Entry, filters, goto, listing, mark_can_match, node_acts};
 use crate::limits::ETHERNET_LEN;
 use crate::rules::{

@@ -268,7 +268,7 @@ impl Maker<'_> {
         key.tcp_flags = rng.gen_bool(0.2).then(|| *[(2, 2), (0x12, 0xfff), (0, 2)].choose(rng).unwrap());
         let mac = |rng: &mut SmallRng| (*MACS.choose(rng).unwrap(), [0xff; 6]);
         key.dst_mac = rng.gen_bool(0.1).then(|| mac(rng));
-        key.src_mac = rng.gen_bool(0.1).then(|| ([0xe4, 0xd3, 0xf1, 0, 0, 0x80], [0xff, 0xff, 0xff, 0, 0, 0x80]));
+        key.src_mac = rng.gen_bool(0.1).then_some(([0xe4, 0xd3, 0xf1, 0, 0, 0x80], [0xff, 0xff, 0xff, 0, 0, 0x80]));
         key
     }
 

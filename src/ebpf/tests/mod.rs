@@ -1,5 +1,4 @@
 //! Programs against the interpreter, in the kernel's own test run, and on real devices of a fresh namespace.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod agree;
 mod attach;

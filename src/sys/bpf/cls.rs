@@ -78,7 +78,7 @@ pub fn remove_leftover(ifindex: u32) -> usize {
 fn hook(ifindex: u32) -> sys::bpf_tc_hook {
     sys::bpf_tc_hook {
         sz: size_of::<sys::bpf_tc_hook>() as u64,
-        ifindex: ifindex.cast_signed(),
+        ifindex: ifindex as i32,
         attach_point: sys::BPF_TC_INGRESS,
         ..Default::default()
     }
