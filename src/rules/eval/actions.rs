@@ -182,11 +182,7 @@ impl Run<'_> {
             return Outcome::Control(mirred.control);
         }
         // At ingress the frame itself was reinserted and is gone; at egress a copy was sent and the caller learns of a failure.
-        if forwarded || place.direction == Direction::Ingress {
-            Outcome::Sent
-        } else {
-            Outcome::Shot(DropReason::TargetDown)
-        }
+        if forwarded || place.direction == Direction::Ingress { Outcome::Sent } else { Outcome::Lost }
     }
 
     fn place(&self) -> Place {
