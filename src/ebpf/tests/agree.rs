@@ -1,6 +1,7 @@
 //! What programs take, pass and count is what `rules::eval` says, for random rulesets and frames.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -15,14 +16,22 @@ use crate::rules::{
     Ruleset, U32Base, U32Key,
 };
 use crate::sys::bpf::{Kind, SocketMap};
-use crate::types::{DeviceId, Direction, Protocol};
+use crate::tc::{AnyDevice, Store, parse_script};
+use crate::types::{Device, DeviceId, Direction, Protocol, Topology};
 
-fn eval(ruleset: &Ruleset, frame: &[u8], counters: &mut Counters) -> bool {
-    let topology = topology();
+/// All devices up but `v1`.
+fn topology_of(ruleset: &Ruleset) -> Topology {
+    let mut devices: Vec<_> = ruleset.devices.iter().cloned().map(Device::assumed).collect();
+    devices.iter_mut().filter(|d| d.key.name == "v1").for_each(|d| d.up = false);
+    Topology { devices }
+}
+
+fn eval(ruleset: &Ruleset, device: DeviceId, frame: &[u8], counters: &mut Counters) -> bool {
+    let topology = topology_of(ruleset);
     let network = Network { ruleset, topology: &topology };
     let mut before = counters.clone();
-    let events = network.receive(DeviceId(0), frame, &mut before, &mut |_| 0);
-    let passed = events.iter().any(|e| matches!(e, Event::Stack { device: DeviceId(0), .. }));
+    let events = network.receive(device, frame, &mut before, &mut |_| 0);
+    let passed = events.iter().any(|e| matches!(e, Event::Stack { device: d, .. } if *d == device));
     if passed {
         *counters = before;
     }
@@ -31,7 +40,11 @@ fn eval(ruleset: &Ruleset, frame: &[u8], counters: &mut Counters) -> bool {
 
 /// Runs frames through the program and the interpreter. Returns how many were taken.
 fn compare(ruleset: &Ruleset, target: Target, frames: &[Vec<u8>], context: &str) -> usize {
-    let object = steer(ruleset, DeviceId(0), target).unwrap();
+    compare_on(ruleset, DeviceId(0), target, frames, context)
+}
+
+fn compare_on(ruleset: &Ruleset, device: DeviceId, target: Target, frames: &[Vec<u8>], context: &str) -> usize {
+    let object = steer(ruleset, device, target).unwrap();
     let sockets = SocketMap::new(c"viscum_test", 1).unwrap();
     let kind = if target == Target::Xdp { Kind::Xdp } else { Kind::Classifier };
     let loaded = Loaded::new(&object, kind, "test", Some(&sockets)).unwrap_or_else(|e| panic!("{context}: {e}"));
@@ -50,7 +63,7 @@ fn compare(ruleset: &Ruleset, target: Target, frames: &[Vec<u8>], context: &str)
         assert_eq!(code, if took && target == Target::DropBehind { 2 } else { pass_code(target) }, "{context}");
         // Cut tagged frames: the kernel drops them itself, so they are passed and not counted.
         let cut = target == Target::Xdp && frame.len() < 20 && matches!(frame[12..14], [0x81, 0] | [0x88, 0xa8]);
-        let should = !cut && eval(ruleset, frame, &mut expected);
+        let should = !cut && eval(ruleset, device, frame, &mut expected);
         assert_eq!(took, should, "{context}: {frame:02x?}\n{ruleset:#?}");
         taken += usize::from(should);
     }
@@ -207,4 +220,52 @@ fn truncated_frames_are_read_no_further_than_they_are_long() {
         let long: Vec<_> = (0..5).map(|_| [whole.clone(), vec![rng.r#gen(); 2000]].concat()).collect();
         compare(&ruleset, Target::Xdp, &long, &format!("long, round {round}"));
     }
+}
+
+/// The rules of a golden case as the kernel took them: lines that it refused are left out.
+fn golden_ruleset(case: &Path) -> Ruleset {
+    let config: toml::Table = std::fs::read_to_string(case.join("case.toml")).unwrap().parse().unwrap();
+    let env = config.get("env").and_then(|e| e.as_table()).into_iter().flatten();
+    let env = env.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect();
+    let text = std::fs::read_to_string(case.join("rules.tc")).unwrap();
+    let mut store = Store::new();
+    for line in &parse_script(&text, "rules.tc", &env).lines {
+        let _refused = store.apply_line(line, &AnyDevice);
+    }
+    store.ruleset()
+}
+
+#[test]
+fn programs_of_the_golden_cases_agree() {
+    if !privileged() {
+        return;
+    }
+    let (mut programs, mut taken) = (0, 0);
+    for case in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")).unwrap() {
+        let case = case.unwrap().path();
+        let ruleset = golden_ruleset(&case);
+        let pcap = std::fs::File::open(case.join("in.pcap")).unwrap();
+        let mut reader = pcap_file::pcap::PcapReader::new(pcap).unwrap();
+        let mut frames = Vec::new();
+        while let Some(packet) = reader.next_packet() {
+            frames.push(packet.unwrap().data.into_owned());
+        }
+        frames.retain(|f| (14..3000).contains(&f.len()));
+        for hook in ruleset.hooks.iter().filter(|h| h.direction == Direction::Ingress) {
+            for target in [Target::Xdp, Target::DropBehind] {
+                if let Err(refusal) = steer(&ruleset, hook.device, target) {
+                    eprintln!("{}: {refusal}", case.display());
+                    continue;
+                }
+                // A test packet's tag stays in the frame; the kernel takes it off a real one before this hook.
+                let tagged = |f: &&Vec<u8>| target == Target::Xdp || !matches!(f[12..14], [0x81, 0] | [0x88, 0xa8]);
+                let frames: Vec<_> = frames.iter().filter(tagged).cloned().collect();
+                let context = case.display().to_string();
+                taken += compare_on(&ruleset, hook.device, target, &frames, &context);
+                programs += 1;
+            }
+        }
+    }
+    eprintln!("{programs} programs, {taken} frames taken");
+    assert!(programs > 10 && taken > 100);
 }
