@@ -1,7 +1,7 @@
 //! What actions do to a frame: `tcf_action_exec()` and the `act_*.c` of net/sched, over the plan's flat steps.
 
 use super::run::{Place, Run, View};
-use super::{Disposition, Edit, Op, Outlet, Packet, Span, Step};
+use super::{Disposition, Edit, Op, Outlet, Overlimits, Packet, Span, Step};
 use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, MIRRED_NEST_MAX};
 use crate::rules::{ActionWord, Control, CounterSink, RandomKind};
 use crate::types::{DeviceId, Direction, DropReason, PacketMeta, ethertype};
@@ -83,7 +83,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
                 self.skbmod(base, view.bytes, fits, control)
             }
             Op::Ecn { control } => {
-                let fits = ecn(view.packet, view.place.direction);
+                let fits = ecn(view.packet);
                 self.skbmod(base, view.bytes, fits, control)
             }
             Op::SkbmodShot => self.skbmod(base, view.bytes, false, Control::Shot),
@@ -156,26 +156,26 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
             return After::Shot(DropReason::MirredLoop);
         }
         self.counters.count_action(base, view.bytes);
-        let place = Place { device, direction, iif: view.place.device, nest: view.place.nest + 1 };
-        if !self.outlet.is_up(device) || !self.send_copy(view.packet, place) {
-            self.counters.add(base + ActionWord::OVERLIMITS, 1);
+        let mut overlimits = Overlimits::default();
+        overlimits.push(base + ActionWord::OVERLIMITS, Direction::Egress);
+        let copy = if self.outlet.is_up(device) { self.outlet.copy(view.packet.data) } else { None };
+        match copy {
+            Some(copy) => {
+                let place = Place { device, direction, iif: view.place.device, nest: view.place.nest + 1 };
+                self.send_copy(copy, view.packet.meta, place, overlimits);
+            }
+            None => self.failed(&overlimits),
         }
         After::Control(control)
     }
 
-    /// False: the copy was dropped behind this hook, or could not be made.
-    fn send_copy(&mut self, original: &Packet<'_>, place: Place) -> bool {
-        let Some(mut copy) = self.outlet.copy(original.data) else { return false };
-        let mut packet = Packet { data: copy.as_mut(), meta: original.meta };
-        let end = self.travel(&mut packet, place);
+    fn send_copy(&mut self, mut copy: O::Copy, meta: PacketMeta, place: Place, overlimits: Overlimits) {
+        let mut packet = Packet { data: copy.as_mut(), meta };
+        let disposition = self.travel(&mut packet, place, overlimits);
         let meta = packet.meta;
-        let sent = self.outlet.settle(copy, &meta, &end.disposition);
-        match &end.disposition {
-            Disposition::Transmit { overlimits, .. } if !sent => {
-                self.failed(overlimits);
-                !overlimits.starter_hears
-            }
-            Disposition::Transmit { .. } | Disposition::Stack { .. } | Disposition::Dropped { .. } => !end.failed,
+        let sent = self.outlet.settle(copy, &meta, &disposition);
+        if let (false, Disposition::Transmit { overlimits, .. }) = (sent, &disposition) {
+            self.failed(overlimits);
         }
     }
 }
@@ -216,13 +216,14 @@ fn inherit_ds_field(data: &[u8], meta: &mut PacketMeta) -> bool {
 
 /// `skbmod ecn`: ECT becomes CE, with the IP checksum mended (`INET_ECN_set_ce()`, include/net/inet_ecn.h). It looks at the
 /// outermost protocol, so a tagged frame stays as it is. False if the IP header is cut.
-fn ecn(packet: &mut Packet<'_>, direction: Direction) -> bool {
+fn ecn(packet: &mut Packet<'_>) -> bool {
     let header_len = match packet.meta.protocol {
         ethertype::IPV4 => IPV4_LEN_MIN,
         ethertype::IPV6 => IPV6_LEN,
         _ => return true,
     };
-    if writable(packet.data.len(), direction) < ETHERNET_LEN + header_len {
+    // The whole IP header must be there, in both directions; measured with cut frames on a 6.1 kernel.
+    if packet.data.len() < ETHERNET_LEN + header_len {
         return false;
     }
     let network = &mut packet.data[ETHERNET_LEN..];

@@ -44,16 +44,14 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     }
 
     fn keys(&mut self, node: &Node, data: &[u8]) -> Keys {
-        let mut word_of_key = node.counters + NodeWord::KEYS;
-        for key in node.keys.of(&self.plan.keys) {
+        for (passed, key) in (node.counters + NodeWord::KEYS..).zip(node.keys.of(&self.plan.keys)) {
             let at = key.at as usize;
             let Some(bytes) = at.checked_add(4).and_then(|end| data.get(at..end)) else { return Keys::Unreadable };
             let word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             if (word ^ key.value) & key.mask != 0 {
                 return Keys::Differ;
             }
-            self.counters.add(word_of_key, 1);
-            word_of_key += 1;
+            self.counters.add(passed, 1);
         }
         Keys::Match
     }

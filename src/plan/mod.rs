@@ -76,29 +76,25 @@ pub enum Disposition {
     },
 }
 
-/// Counter words that get 1 more if a transmission fails at once: the `overlimits` of the redirects that led to it and hear of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Counter words that get 1 more if a transmission fails at once: the `overlimits` of the mirred actions that led to it and hear of it
+/// (for a copy, that of the mirror too).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Overlimits {
     words: [u32; MIRRED_NEST_MAX as usize],
     count: u8,
-    /// The mirror that sent this copy on its way hears of a failure too.
-    starter_hears: bool,
 }
 
 impl Overlimits {
-    const NONE: Self = Self { words: [0; MIRRED_NEST_MAX as usize], count: 0, starter_hears: true };
-
     /// The words, at most [`MIRRED_NEST_MAX`].
     #[must_use]
     pub fn words(&self) -> &[u32] {
         &self.words[..usize::from(self.count)]
     }
 
-    /// One more redirect. At ingress the frame is handed over for good: who sent it there hears of no failure behind.
+    /// One more mirred action. A redirect at ingress hands the frame over for good: who sent it there hears of no failure behind.
     fn push(&mut self, word: u32, from: Direction) {
         if from == Direction::Ingress {
             self.count = 0;
-            self.starter_hears = false;
         }
         self.words[usize::from(self.count)] = word;
         self.count += 1;
@@ -116,7 +112,8 @@ pub trait Outlet {
     /// A copy of a frame for `mirror`; its length is that of `data`. `None`: there is no buffer; the owner has counted that.
     fn copy(&mut self, data: &[u8]) -> Option<Self::Copy>;
 
-    /// A copy has gone its way: deliver, transmit or count it. False: it was to be transmitted, and that failed at once.
+    /// A copy has gone its way: deliver, transmit or count it. False: it was to be transmitted, and that failed at once. An owner
+    /// that transmits later returns true, and adds 1 to the disposition's [`Overlimits`] itself should it fail then.
     fn settle(&mut self, copy: Self::Copy, meta: &PacketMeta, disposition: &Disposition) -> bool;
 
     /// A random number below `bound` (at least 1), for `gact random netrand`.

@@ -22,7 +22,7 @@ impl Plan {
     ) -> Disposition {
         let Hook { device, direction, .. } = self.hooks[hook.0 as usize];
         let start = Place { device, direction, iif: device, nest: 0 };
-        Run { plan: self, counters, outlet }.travel(packet, start).disposition
+        Run { plan: self, counters, outlet }.travel(packet, start, Overlimits::default())
     }
 
     /// As [`Plan::run`] for a frame that `device` received, whether it has a hook or not.
@@ -34,7 +34,7 @@ impl Plan {
         outlet: &mut O,
     ) -> Disposition {
         let start = Place { device, direction: Direction::Ingress, iif: device, nest: 0 };
-        Run { plan: self, counters, outlet }.travel(packet, start).disposition
+        Run { plan: self, counters, outlet }.travel(packet, start, Overlimits::default())
     }
 }
 
@@ -59,13 +59,6 @@ pub(super) struct View<'a, 'p> {
     pub headers: Option<Headers>,
 }
 
-/// Where a way ended.
-pub(super) struct End {
-    pub disposition: Disposition,
-    /// The mirror that sent the copy on it hears that it failed.
-    pub failed: bool,
-}
-
 /// What each frame's way is run with.
 pub(super) struct Run<'a, C, O> {
     pub plan: &'a Plan,
@@ -75,8 +68,13 @@ pub(super) struct Run<'a, C, O> {
 
 impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     /// From a hook to where the frame ends. Each turn but the last is a redirect, and `nest` bounds those.
-    pub(super) fn travel(&mut self, packet: &mut Packet<'_>, mut place: Place) -> End {
-        let mut overlimits = Overlimits::NONE;
+    /// `overlimits` is empty, or has the mirror's word for a copy.
+    pub(super) fn travel(
+        &mut self,
+        packet: &mut Packet<'_>,
+        mut place: Place,
+        mut overlimits: Overlimits,
+    ) -> Disposition {
         loop {
             if place.direction == Direction::Ingress {
                 place.iif = place.device;
@@ -86,8 +84,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
                 After::Control(Control::Shot) => return self.lost(&overlimits, device, DropReason::Rule),
                 After::Shot(reason) => return self.lost(&overlimits, device, reason),
                 After::Control(Control::Stolen | Control::Queued | Control::Trap) => {
-                    let disposition = Disposition::Dropped { device, reason: DropReason::Consumed };
-                    return End { disposition, failed: false };
+                    return Disposition::Dropped { device, reason: DropReason::Consumed };
                 }
                 After::Control(
                     Control::Pass
@@ -97,11 +94,10 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
                     | Control::Jump(_)
                     | Control::GotoChain(_),
                 ) => {
-                    let disposition = match place.direction {
+                    return match place.direction {
                         Direction::Ingress => Disposition::Stack { device },
                         Direction::Egress => Disposition::Transmit { device, overlimits },
                     };
-                    return End { disposition, failed: false };
                 }
                 After::Redirect { direction, device: to, counters } => {
                     overlimits.push(counters + ActionWord::OVERLIMITS, place.direction);
@@ -111,10 +107,10 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
         }
     }
 
-    /// A redirect that the frame came by fails if the frame is dropped behind it.
-    fn lost(&mut self, overlimits: &Overlimits, device: DeviceId, reason: DropReason) -> End {
+    /// The mirred actions that the frame came by fail if it is dropped behind them.
+    fn lost(&mut self, overlimits: &Overlimits, device: DeviceId, reason: DropReason) -> Disposition {
         self.failed(overlimits);
-        End { disposition: Disposition::Dropped { device, reason }, failed: overlimits.starter_hears }
+        Disposition::Dropped { device, reason }
     }
 
     pub(super) fn failed(&mut self, overlimits: &Overlimits) {

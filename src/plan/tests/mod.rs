@@ -15,7 +15,7 @@ use crate::rules::{Counters, Ruleset};
 use crate::types::{DeviceId, DropReason, Topology};
 
 /// Rulesets × frames: at least 100,000 pairs.
-const RULESETS: u64 = 12_000;
+const RULESETS: u64 = 30_000;
 const FRAMES_PER_RULESET: usize = 26;
 
 /// What the generators reached, so that the comparison cannot become empty without notice.

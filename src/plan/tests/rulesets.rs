@@ -149,8 +149,10 @@ impl Maker<'_> {
     }
 
     fn instance(&mut self, index: u32) -> ActionInstance {
-        let control = self.control();
-        let action = match self.rng.gen_range(0..12) {
+        let kind = self.rng.gen_range(0..12);
+        // What only rewrites is mostly followed by something that sends the frame on.
+        let control = if kind > 5 && self.chance(0.5) { Control::Pipe } else { self.control() };
+        let action = match kind {
             0..=2 => Action::Gact(Gact { control, random: self.maybe(0.4, Self::random) }),
             3..=5 => self.mirred(control),
             6..=8 => Action::Skbedit(Skbedit {
@@ -228,7 +230,12 @@ impl Maker<'_> {
 
     fn list(&mut self, actions: &[ActionInstance]) -> Vec<ActionId> {
         let len = pick(self.rng, &[0, 1, 1, 2, 2, 2, 3, 3, 4, 5]);
-        (0..len).map(|_| ActionId(self.rng.gen_range(0..actions.len() as u32))).collect()
+        let mut ids: Vec<ActionId> = (0..len).map(|_| ActionId(self.rng.gen_range(0..actions.len() as u32))).collect();
+        if self.chance(0.5) {
+            // As people write it: rewrite, then send.
+            ids.sort_by_key(|id| !matches!(actions[id.index()].action, Action::Skbedit(_) | Action::Skbmod(_)));
+        }
+        ids
     }
 
     /// An untagged sample: what keys are compared with.
@@ -249,7 +256,7 @@ impl Maker<'_> {
                 let mask = pick(m.rng, &[7, 1, 0]);
                 U32Mark { value: m.rng.gen_range(0..8) & mask, mask }
             }),
-            indev: self.maybe(0.1, Self::device),
+            indev: self.maybe(0.25, Self::device),
             terminal: self.chance(0.9),
             classid: None,
             actions: self.list(actions),
