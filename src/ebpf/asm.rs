@@ -1,132 +1,11 @@
 //! A small assembler for eBPF: instructions, forward labels, map references. It knows nothing of rules and loads nothing.
-//!
-//! ```text
-//! struct bpf_insn (include/uapi/linux/bpf.h): | code: u8 | dst: 4 bits, src: 4 bits | off: i16 | imm: i32 |
-//! ```
 
-/// A register. R10 is the frame pointer; R6 to R9 survive calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-#[expect(missing_docs, reason = "registers are their own names")]
-pub enum Reg {
-    R0 = 0,
-    R1,
-    R2,
-    R3,
-    R4,
-    R5,
-    R6,
-    R7,
-    R8,
-    R9,
-    R10,
-}
+use std::collections::BTreeMap;
 
-/// Width of a memory access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
-    /// 1 byte.
-    B,
-    /// 2 bytes.
-    H,
-    /// 4 bytes.
-    W,
-    /// 8 bytes.
-    D,
-}
-
-impl Size {
-    const fn bits(self) -> u8 {
-        match self {
-            Self::W => 0x00,
-            Self::H => 0x08,
-            Self::B => 0x10,
-            Self::D => 0x18,
-        }
-    }
-}
-
-/// Arithmetic, by `BPF_OP`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "operations are their own names")]
-#[repr(u8)]
-pub enum Alu {
-    Add = 0x00,
-    Sub = 0x10,
-    Div = 0x30,
-    Or = 0x40,
-    And = 0x50,
-    Lsh = 0x60,
-    Rsh = 0x70,
-    Mov = 0xb0,
-}
-
-/// Conditions of jumps; all unsigned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "conditions are their own names")]
-#[repr(u8)]
-pub enum Cond {
-    Eq = 0x10,
-    Gt = 0x20,
-    Ge = 0x30,
-    Ne = 0x50,
-    Lt = 0xa0,
-    Le = 0xb0,
-}
-
-/// Kernel functions, by number (`enum bpf_func_id`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
-pub enum Helper {
-    /// `bpf_map_lookup_elem(map, key)`.
-    MapLookup = 1,
-    /// `bpf_ktime_get_ns()`.
-    KtimeNs = 5,
-    /// `bpf_skb_load_bytes(skb, offset, to, len)`.
-    SkbLoadBytes = 26,
-    /// `bpf_redirect_map(map, key, flags)`.
-    RedirectMap = 51,
-    /// `bpf_xdp_load_bytes(xdp, offset, to, len)`, Linux 5.18.
-    XdpLoadBytes = 189,
-}
-
-/// One instruction slot (a 64-bit load takes two).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Insn {
-    /// Class and operation.
-    pub code: u8,
-    /// Destination register.
-    pub dst: u8,
-    /// Source register.
-    pub src: u8,
-    /// Jump distance or memory offset.
-    pub off: i16,
-    /// Immediate.
-    pub imm: i32,
-}
-
-impl Insn {
-    /// As the kernel wants it in memory, in this machine's byte order.
-    #[must_use]
-    pub fn raw(self) -> u64 {
-        let registers =
-            if cfg!(target_endian = "little") { self.dst | (self.src << 4) } else { (self.dst << 4) | self.src };
-        let (off, imm) = (self.off.to_ne_bytes(), self.imm.to_ne_bytes());
-        u64::from_ne_bytes([self.code, registers, off[0], off[1], imm[0], imm[1], imm[2], imm[3]])
-    }
-}
-
-/// A map that the program refers to; the loader puts its descriptor in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MapRef {
-    /// Per-CPU counters: an array of blocks.
-    Counters,
-    /// AF_XDP sockets by queue.
-    Sockets,
-}
+pub use super::insn::{Alu, Cond, Helper, Insn, MapRef, Reg, Size};
 
 /// A place in the program that jumps lead to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Label(usize);
 
 /// Why a program cannot be put together.
@@ -150,11 +29,15 @@ pub struct Text {
 pub struct Asm {
     text: Text,
     labels: Vec<Option<usize>>,
-    jumps: Vec<(usize, Label)>,
+    /// Jumps to each place that is not bound yet.
+    pending: BTreeMap<Label, Vec<usize>>,
     referenced: Vec<bool>,
     dead: bool,
+    too_far: Option<TooFar>,
 }
 
+/// After how many instructions a jump gets a stepping stone; half of what it can cross.
+const RELAY_DISTANCE: usize = 16_000;
 const PSEUDO_MAP_FD: u8 = 1;
 const SRC_REGISTER: u8 = 0x08;
 const CLASS_JMP: u8 = 0x05;
@@ -184,9 +67,42 @@ impl Asm {
     pub fn bind(&mut self, label: Label) {
         assert!(self.labels[label.0].is_none(), "a label is bound once");
         self.labels[label.0] = Some(self.text.insns.len());
+        for at in self.pending.remove(&label).unwrap_or_default() {
+            self.resolve(at);
+        }
         if self.referenced[label.0] {
             self.dead = false;
         }
+    }
+
+    /// Lets the jump at `at` lead to the next instruction that is pushed.
+    fn resolve(&mut self, at: usize) {
+        let distance = self.text.insns.len() - at - 1;
+        match i16::try_from(distance) {
+            Ok(off) => self.text.insns[at].off = off,
+            Err(_) => self.too_far = Some(TooFar { distance }),
+        }
+    }
+
+    /// To be called now and then between instructions: jumps that have a long way behind them already get a stepping stone.
+    pub fn relay(&mut self) {
+        let here = self.text.insns.len();
+        let is_old = |at: &usize| here - at > RELAY_DISTANCE;
+        let stale: Vec<Label> =
+            self.pending.iter().filter(|(_, jumps)| jumps.iter().any(is_old)).map(|(label, _)| *label).collect();
+        if stale.is_empty() {
+            return;
+        }
+        let over = self.label();
+        self.jump(over);
+        for label in stale {
+            self.dead = false;
+            for at in self.pending.remove(&label).unwrap_or_default() {
+                self.resolve(at);
+            }
+            self.jump(label);
+        }
+        self.bind(over);
     }
 
     fn push(&mut self, code: u8, dst: Reg, src: u8, off: i16, imm: i32) {
@@ -198,7 +114,7 @@ impl Asm {
     fn push_jump(&mut self, code: u8, dst: Reg, src: u8, imm: i32, to: Label) {
         assert!(self.labels[to.0].is_none(), "jumps go forward only");
         if !self.dead {
-            self.jumps.push((self.text.insns.len(), to));
+            self.pending.entry(to).or_default().push(self.text.insns.len());
             self.referenced[to.0] = true;
             self.push(code, dst, src, 0, imm);
         }
@@ -211,7 +127,7 @@ impl Asm {
 
     /// `dst = dst op imm`, 32 bits, upper half cleared.
     pub fn alu32_imm(&mut self, op: Alu, dst: Reg, imm: u32) {
-        self.push(0x04 | op as u8, dst, 0, 0, imm.cast_signed());
+        self.push(0x04 | op as u8, dst, 0, 0, imm as i32);
     }
 
     /// `dst = dst op src`, 64 bits.
@@ -272,7 +188,7 @@ impl Asm {
 
     /// `if dst cond imm goto to`, on the lower 32 bits.
     pub fn jump32_imm(&mut self, cond: Cond, dst: Reg, imm: u32, to: Label) {
-        self.push_jump(CLASS_JMP32 | cond as u8, dst, 0, imm.cast_signed(), to);
+        self.push_jump(CLASS_JMP32 | cond as u8, dst, 0, imm as i32, to);
     }
 
     /// `if dst cond src goto to`, on 64 bits (pointers, too).
@@ -288,14 +204,10 @@ impl Asm {
     /// The program, with jumps resolved.
     ///
     /// # Errors
-    /// If a jump would cross more than 32,767 instructions.
-    pub fn finish(mut self) -> Result<Text, TooFar> {
-        for (at, label) in &self.jumps {
-            let target = self.labels[label.0].expect("every label that is jumped to is bound");
-            let distance = target - at - 1;
-            self.text.insns[*at].off = i16::try_from(distance).map_err(|_| TooFar { distance })?;
-        }
-        Ok(self.text)
+    /// If a jump would cross more than 32,767 instructions: see [`Asm::relay`].
+    pub fn finish(self) -> Result<Text, TooFar> {
+        assert!(self.pending.is_empty(), "every label that is jumped to is bound");
+        self.too_far.map_or(Ok(self.text), Err)
     }
 }
 
@@ -342,5 +254,24 @@ mod tests {
         asm.bind(end);
         asm.exit();
         assert_eq!(asm.finish().expect_err("too far").distance, 40_000);
+    }
+
+    #[test]
+    fn a_stepping_stone_carries_a_long_jump() {
+        let mut asm = Asm::new();
+        let end = asm.label();
+        asm.jump32_imm(Cond::Eq, Reg::R1, 0, end);
+        for _ in 0..40_000 {
+            asm.mov_imm(Reg::R0, 0);
+            asm.relay();
+        }
+        asm.bind(end);
+        asm.exit();
+        let insns = asm.finish().expect("in steps").insns;
+        let mut at = 0;
+        for _ in 0..3 {
+            at += 1 + insns[at].off as usize;
+        }
+        assert_eq!(at, insns.len() - 1, "three jumps lead to the end");
     }
 }

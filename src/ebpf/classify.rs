@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::asm::{Alu, Asm, Cond, Label, Reg, Size};
 use super::count::Slots;
 use super::dissect::{FOUND_IPV4, FOUND_IPV6};
-use super::frame::{Layout, slot, word_at};
+use super::layout::{Layout, slot, word_at};
 use super::verdict::{End, Entry, filters, goto, listing, mark_can_match, node_acts};
 use crate::limits::ETHERNET_LEN;
 use crate::rules::{
@@ -51,6 +51,7 @@ impl Classify<'_> {
     }
 
     fn filter(&mut self, entry: Entry, filter: &Filter) {
+        self.asm.relay();
         let next = self.asm.label();
         if filter.protocol != Protocol::ALL {
             self.asm.load(Size::H, Reg::R1, Reg::R10, slot::PROTOCOL);
@@ -69,6 +70,7 @@ impl Classify<'_> {
         // Bytes that are known to be there; every node that is reached has passed the first key's check of those before.
         let mut there = ETHERNET_LEN as i32;
         for node in nodes {
+            self.asm.relay();
             let miss = self.asm.label();
             self.count(node.counters + NodeWord::HIT);
             if mark_can_match(node) {
@@ -127,6 +129,7 @@ impl Classify<'_> {
     /// `fl_classify()`: at most one rule matches.
     fn flower_filter(&mut self, entry: Entry, rules: &[FlowerRule], next: Label) {
         for rule in rules {
+            self.asm.relay();
             let miss = self.asm.label();
             self.flower_key(&rule.key, miss);
             self.count(rule.counters + NodeWord::HIT);

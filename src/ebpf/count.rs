@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 
 use super::asm::{Alu, Asm, Cond, Reg, Size};
-use super::frame::{counter_block, slot};
+use super::frame::counter_block;
+use super::layout::slot;
 use crate::rules::ActionWord;
 
 /// Slots in one block: 16 KiB, half of the most that the kernel gives one CPU in one piece (`PCPU_MIN_UNIT_SIZE`).

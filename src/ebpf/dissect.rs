@@ -4,7 +4,8 @@
 
 use super::asm::{Alu, Asm, Cond, Label, Reg, Size};
 use super::count::Total;
-use super::frame::{Layout, load_bytes, slot};
+use super::frame::load_bytes;
+use super::layout::{Layout, slot};
 use super::steer::Target;
 use crate::types::ethertype;
 

@@ -12,6 +12,8 @@ mod classify;
 mod count;
 mod dissect;
 mod frame;
+mod insn;
+mod layout;
 pub mod load;
 mod refusal;
 mod steer;

@@ -76,12 +76,13 @@ pub enum Reason {
     },
     /// Too many rules.
     #[error(
-        "the rules of this hook make a program that is too large (a jump over {distance} instructions, possible are 32767). \
-         Use fewer rules on this device"
+        "the rules of this hook make a program of {count} instructions; the kernel takes {limit}. Use fewer rules on this device"
     )]
     TooLarge {
-        /// The jump.
-        distance: usize,
+        /// How many.
+        count: usize,
+        /// How many the kernel takes.
+        limit: usize,
     },
     /// Too many counters.
     #[error("the rules of this hook need {count} counters; a program can hold {limit}. Use fewer rules on this device")]

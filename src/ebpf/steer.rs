@@ -6,7 +6,8 @@ use super::asm::{Alu, Asm, Cond, Helper, Label, MapRef, Reg, Size, Text};
 use super::classify::Classify;
 use super::count::{BLOCK_WORDS, BLOCKS_MAX, CounterSlot, Slots, Total, count_total};
 use super::dissect::dissect;
-use super::frame::{Layout, prologue, slot};
+use super::frame::prologue;
+use super::layout::{Layout, slot};
 use super::refusal::{Reason, Refusal};
 use super::verdict::{check, reachable, refusal, takes};
 use crate::rules::{Hook, Ruleset};
@@ -50,6 +51,8 @@ const XDP_RX_QUEUE_INDEX: i16 = 16;
 /// `TC_ACT_SHOT` and `TCX_NEXT` (= `TC_ACT_UNSPEC`): the next program, then the kernel's own filters.
 const TC_ACT_SHOT: i32 = 2;
 const TCX_NEXT: i32 = -1;
+/// Instructions that the verifier looks at (`BPF_COMPLEXITY_LIMIT_INSNS`, include/linux/bpf.h); both copies and some paths twice.
+const INSNS_MAX: usize = 500_000;
 const NS_PER_MS: i32 = 1_000_000;
 
 /// Makes the program for the ingress hook of a device. A device without rules gets one that passes (and counts) everything.
@@ -105,7 +108,13 @@ fn program(ruleset: &Ruleset, hook: &Hook, target: Target, takes: bool) -> Resul
     if count > limit {
         return Err(Reason::TooManyCounters { count, limit });
     }
-    let text = asm.finish().map_err(|e| Reason::TooLarge { distance: e.distance })?;
+    let text = asm
+        .finish()
+        .map_err(|far| Reason::TooLarge { count: far.distance, limit: usize::from(i16::MAX.unsigned_abs()) })?;
+    let count = text.insns.len();
+    if count > INSNS_MAX {
+        return Err(Reason::TooLarge { count, limit: INSNS_MAX });
+    }
     Ok((text, slots.used))
 }
 

@@ -61,6 +61,7 @@ impl Drop for ClsFilter {
 /// Removes filters of ours that a killed process left on the device; how many there were. Filters of others stay, as does
 /// the qdisc: nobody knows any more who made it.
 pub fn remove_leftover(ifindex: u32) -> usize {
+    super::quiet();
     let mut count = 0;
     for prio in PRIOS {
         let (hook, mut options) = (hook(ifindex), options(prio));
@@ -77,7 +78,7 @@ pub fn remove_leftover(ifindex: u32) -> usize {
 fn hook(ifindex: u32) -> sys::bpf_tc_hook {
     sys::bpf_tc_hook {
         sz: size_of::<sys::bpf_tc_hook>() as u64,
-        ifindex: ifindex.cast_signed(),
+        ifindex: ifindex as i32,
         attach_point: sys::BPF_TC_INGRESS,
         ..Default::default()
     }

@@ -51,7 +51,7 @@ impl Link {
             ..Default::default()
         };
         // SAFETY: the options are valid for the call; the rest are numbers.
-        let fd = unsafe { sys::bpf_link_create(program.raw_fd(), ifindex.cast_signed(), kind, &raw const options) };
+        let fd = unsafe { sys::bpf_link_create(program.raw_fd(), ifindex as i32, kind, &raw const options) };
         if fd < 0 {
             return Err(Error::from_code(what, fd, ifindex));
         }

@@ -93,6 +93,8 @@ impl Error {
     /// From a negative errno as libbpf returns it.
     fn from_code(what: &'static str, code: i32, ifindex: u32) -> Self {
         match -code {
+            // Links say EINVAL for a device that is not there (bpf_xdp_link_attach).
+            libc::EINVAL if ifindex != 0 && !device_exists(ifindex) => Self::NoDevice { what, ifindex },
             libc::EPERM | libc::EACCES => Self::Permission { what, capability: "CAP_BPF and CAP_NET_ADMIN" },
             libc::ENODEV => Self::NoDevice { what, ifindex },
             libc::EOPNOTSUPP => Self::Unsupported { what },
@@ -116,6 +118,21 @@ impl Error {
             Self::Busy { .. } => Some(libc::EBUSY),
         }
     }
+}
+
+fn device_exists(ifindex: u32) -> bool {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: the buffer has the IF_NAMESIZE bytes that the call may write.
+    unsafe { !libc::if_indextoname(ifindex, name.as_mut_ptr()).is_null() }
+}
+
+/// libbpf prints to stderr what it also returns; errors are ours to print.
+fn quiet() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: no callback is set, so none can be called.
+        unsafe { libbpf_sys::libbpf_set_print(None) };
+    });
 }
 
 /// The end of a verifier log says what was wrong.

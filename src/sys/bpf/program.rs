@@ -33,7 +33,11 @@ impl Program {
     /// # Errors
     /// [`Error::Permission`], or [`Error::Rejected`] with the verifier's log.
     pub fn load(kind: Kind, suffix: &str, insns: &[u64]) -> Result<Self, Error> {
-        let name = format!("{NAME_PREFIX}{suffix}");
+        Self::load_as(kind, format!("{NAME_PREFIX}{suffix}"), insns)
+    }
+
+    /// As [`Program::load`], with a name that need not be one of ours.
+    pub(crate) fn load_as(kind: Kind, name: String, insns: &[u64]) -> Result<Self, Error> {
         let c_name = CString::new(name.clone()).expect("program names have no zero byte");
         let (prog_type, attach_type) = match kind {
             Kind::Xdp => (sys::BPF_PROG_TYPE_XDP, sys::BPF_XDP),

@@ -63,7 +63,7 @@ impl std::fmt::Display for Attached {
 pub fn xdp_attached(ifindex: u32) -> Result<Option<Attached>, Error> {
     let mut options = sys::bpf_xdp_query_opts { sz: size_of::<sys::bpf_xdp_query_opts>() as u64, ..Default::default() };
     // SAFETY: the options are valid for the call.
-    let code = unsafe { sys::bpf_xdp_query(ifindex.cast_signed(), 0, &raw mut options) };
+    let code = unsafe { sys::bpf_xdp_query(ifindex as i32, 0, &raw mut options) };
     if code < 0 {
         return Err(match -code {
             libc::ENODEV | libc::ENOENT | libc::ENXIO => Error::NoDevice { what: "look for XDP programs", ifindex },

@@ -1,1 +1,0 @@
-//! Programs against the interpreter.
