@@ -2,4 +2,4 @@
 
 pub mod config;
 pub mod control;
-//pub mod replay;
+pub mod replay;

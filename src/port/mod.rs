@@ -1,1 +1,2 @@
-//! Placeholder of the layer `port`.
+//! Frames in, frames out.
+pub mod pcap;
