@@ -192,12 +192,13 @@ fn parse(netns: Option<&str>, v: &Value) -> Option<Link> {
 
 /// Finds the peer's name: in the same namespace by name, else in that which has a peer pointing back at this device.
 fn name_peer(link: &mut Link) {
-    let Some(peer) = link.peer.as_mut() else { return };
+    let Some(mut peer) = link.peer.clone() else { return };
     if let Some(key) = &peer.key {
         let same = all(key.netns.as_deref()).unwrap_or_default();
         if let Some(other) = same.into_iter().find(|l| l.key.name == key.name) {
-            fill(peer, other);
+            fill(&mut peer, other);
         }
+        link.peer = Some(peer);
         return;
     }
     let named = netns::names();
@@ -213,7 +214,8 @@ fn name_peer(link: &mut Link) {
         found.retain(|l| l.key.netns.as_ref().is_some_and(|n| nsid_names.contains(n)));
     }
     if found.len() == 1 {
-        fill(peer, found.remove(0));
+        fill(&mut peer, found.remove(0));
+        link.peer = Some(peer);
     }
 }
 
