@@ -173,9 +173,8 @@ fn tags_beside_the_frame_are_seen() {
     });
 }
 
-/// The process that is killed: see [`links_go_with_the_process`].
+/// The process that is killed; nothing unless started by [`links_go_with_the_process`].
 #[test]
-#[ignore = "started by another test"]
 fn child_that_is_killed() {
     let Ok(ifindex) = std::env::var("VISCUM_TEST_IFINDEX") else { return };
     let ifindex = ifindex.parse().unwrap();
@@ -189,7 +188,7 @@ fn child_that_is_killed() {
 fn links_go_with_the_process() {
     in_netns(|ifindex| {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "ebpf::tests::attach::child_that_is_killed", "--ignored", "--nocapture"])
+            .args(["--exact", "ebpf::tests::attach::child_that_is_killed", "--nocapture"])
             .env("VISCUM_TEST_IFINDEX", ifindex.to_string())
             .stdout(Stdio::piped())
             .spawn()
