@@ -175,7 +175,7 @@ impl Store {
     }
 
     /// The name of a device.
-    pub(super) fn device_key(&self, id: DeviceId) -> &DeviceKey {
+    pub(in crate::tc) fn device_key(&self, id: DeviceId) -> &DeviceKey {
         &self.devices[id.index()]
     }
 
@@ -191,7 +191,7 @@ impl Store {
     }
 
     /// An action by its slot.
-    pub(super) fn action(&self, slot: ActionSlot) -> &ActionState {
+    pub(in crate::tc) fn action(&self, slot: ActionSlot) -> &ActionState {
         self.actions.get(slot)
     }
 
