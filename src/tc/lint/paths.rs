@@ -53,11 +53,11 @@ pub fn packet_type(store: &Store, view: &View<'_>, facts: &Facts<'_>, out: &mut 
 
 /// The destination MAC that the actions leave in the frame.
 fn destination(view: &View<'_>) -> Option<MacAddr> {
-    let changes = view.actions.iter().filter_map(|a| match a {
+    let mut changes = view.actions.iter().filter_map(|a| match a {
         Action::Skbmod(m) => m.dmac,
         Action::Gact(_) | Action::Mirred(_) | Action::Skbedit(_) => None,
     });
-    changes.last()
+    changes.next_back()
 }
 
 /// A place on the way of a frame.

@@ -82,10 +82,15 @@ impl View<'_> {
     /// The mirred redirect that a match ends in, if the actions before it let it come to that.
     pub fn redirect(&self) -> Option<(Direction, DeviceId)> {
         for action in &self.actions {
-            match action {
-                Action::Mirred(m) if m.mode == MirredMode::Redirect => return Some((m.direction, m.device)),
-                other if other.control() != Control::Pipe => return None,
-                _ => {}
+            let target = match action {
+                Action::Mirred(m) => (m.mode == MirredMode::Redirect).then_some((m.direction, m.device)),
+                Action::Gact(_) | Action::Skbedit(_) | Action::Skbmod(_) => None,
+            };
+            if target.is_some() {
+                return target;
+            }
+            if action.control() != Control::Pipe {
+                return None;
             }
         }
         None

@@ -1,8 +1,10 @@
 //! The state that the kernel would keep: qdiscs, chains, filters, handles, shared actions. It runs no frame and prints no listing.
 
 mod actions;
+mod bind;
 mod block;
 mod chains;
+mod delete;
 mod filters;
 mod kinds;
 mod qdiscs;

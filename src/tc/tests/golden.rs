@@ -201,11 +201,11 @@ fn listings_are_those_of_tc_byte_for_byte() {
             let (command, body) = part.split_once('\n').unwrap();
             let options = ListOptions { stats: true, ..ListOptions::default() };
             let all = selections(&case, &store);
-            let selection = all.iter().find(|s| {
-                s.command_line(&options) == format!("tc{}", command.trim_end_matches(':'))
-                    || s.command_line(&options) == format!("tc{command}")
-                    || format!("{}:", s.command_line(&options)) == format!("tc{command}")
-            });
+            let wanted = format!("tc{command}");
+            let shown = |s: &&Selection| {
+                s.command_line(&options) == wanted || format!("{}:", s.command_line(&options)) == wanted
+            };
+            let selection = all.iter().find(shown);
             let got = selection
                 .map_or(String::new(), |s| store.list_filters(s, &options, &Counters::default(), &Clock { now_ms: 1 }));
             let (got, body) = (mask_statistics(&got), mask_statistics(body));
@@ -218,16 +218,13 @@ fn listings_are_those_of_tc_byte_for_byte() {
 
 /// Statistics and times do not count in a comparison of JSON.
 fn mask_json(value: &mut serde_json::Value) {
-    match value {
-        serde_json::Value::Object(map) => {
-            for name in ["installed", "last_used", "first_used", "stats", "rule_hit", "success"] {
-                map.remove(name);
-            }
-            map.values_mut().for_each(mask_json);
+    if let Some(map) = value.as_object_mut() {
+        for name in ["installed", "last_used", "first_used", "stats", "rule_hit", "success"] {
+            map.remove(name);
         }
-        serde_json::Value::Array(list) => list.iter_mut().for_each(mask_json),
-        _ => {}
+        map.values_mut().for_each(mask_json);
     }
+    value.as_array_mut().into_iter().flatten().for_each(mask_json);
 }
 
 #[test]
