@@ -44,7 +44,7 @@ pub fn parse(args: &mut Args<'_>, handle: Option<&Word>) -> Result<MatchallSpec,
                 continue;
             }
             _ if args.matches("action") => {
-                args.next()?;
+                args.next_word()?;
                 spec.common.actions.extend(action::parse_list(args)?);
                 continue;
             }

@@ -37,7 +37,7 @@ fn illegal<T>(args: &Args<'_>, why: impl Into<String>) -> Outcome<T> {
 /// `Illegal "match"`, with the reason in the hint; or an incomplete line.
 pub fn parse(args: &mut Args<'_>, spec: &mut U32Spec) -> Result<(), TcError> {
     let start = args.position();
-    args.next()?;
+    args.next_word()?;
     selector(args, spec).map_err(|failure| match failure {
         Failure::Exit(error) => error,
         Failure::Illegal(Refused { why, token }) => TcError {
@@ -55,7 +55,7 @@ fn selector(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
     let Some(kind) = known.into_iter().find(|kind| matches(word, kind)) else {
         return illegal(args, "match takes ip, ip6, tcp, udp, icmp, ether, u8, u16, u32 or mark");
     };
-    args.next()?;
+    args.next_word()?;
     match kind {
         "u32" => field(args, spec, Width::Word, Place::at(0)),
         "u16" => field(args, spec, Width::Half, Place::at(0)),
@@ -132,7 +132,7 @@ fn at(args: &mut Args<'_>, default: Place) -> Outcome<Place> {
     if !args.is("at") {
         return Ok(default);
     }
-    let word = args.next()?;
+    let word = args.next_word()?;
     let mut place = default;
     let mut digits = word;
     if let Some(rest) = word.strip_prefix("nexthdr+").filter(|rest| !rest.is_empty()) {
@@ -140,7 +140,7 @@ fn at(args: &mut Args<'_>, default: Place) -> Outcome<Place> {
         digits = rest;
     } else if matches(word, "nexthdr+") {
         place.base = U32Base::NextHeader;
-        digits = args.next()?;
+        digits = args.next_word()?;
     }
     let Some(offset) = get_integer(digits) else {
         return illegal(args, format!("an offset in bytes is needed after \"at\", not \"{digits}\""));
@@ -224,12 +224,12 @@ fn ip(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
             return illegal(args, format!("match ip has no field \"{word}\"; it has {fields}"));
         }
     };
-    args.next()?;
+    args.next_word()?;
     field(args, spec, width, Place::at(offset))
 }
 
 fn ip_address(args: &mut Args<'_>, spec: &mut U32Spec, offset: i32) -> Outcome<()> {
-    let word = args.next()?;
+    let word = args.next_word()?;
     let Some(Prefix::V4(address, bits)) = prefix(word, Some(false)) else {
         return illegal(args, format!("\"{word}\" is not an IPv4 address or prefix"));
     };
@@ -246,7 +246,7 @@ fn ip6(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
         "src" => return ip6_address(args, spec, 8),
         "dst" => return ip6_address(args, spec, 24),
         "priority" => {
-            args.next()?;
+            args.next_word()?;
             return traffic_class(args, spec);
         }
         "protocol" => (Width::Byte, 6),
@@ -260,7 +260,7 @@ fn ip6(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
             return illegal(args, format!("match ip6 has no field \"{word}\"; it has {fields}"));
         }
     };
-    args.next()?;
+    args.next_word()?;
     field(args, spec, width, Place::at(offset))
 }
 
@@ -279,7 +279,7 @@ fn traffic_class(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
 
 /// One key for every 32 bits that the prefix reaches.
 fn ip6_address(args: &mut Args<'_>, spec: &mut U32Spec, offset: i32) -> Outcome<()> {
-    let word = args.next()?;
+    let word = args.next_word()?;
     let Some(Prefix::V6(address, bits)) = prefix(word, Some(true)) else {
         return illegal(args, format!("\"{word}\" is not an IPv6 address or prefix"));
     };
@@ -305,7 +305,7 @@ fn layer4(args: &mut Args<'_>, spec: &mut U32Spec, fields: &[(&str, i32, Width)]
         let names: Vec<&str> = fields.iter().map(|(name, _, _)| *name).collect();
         return illegal(args, format!("\"{word}\" is not a field here; use {}", names.join(" or ")));
     };
-    args.next()?;
+    args.next_word()?;
     field(args, spec, *width, Place::next_header(*offset))
 }
 
@@ -321,7 +321,7 @@ fn ether(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
             return illegal(args, "use ether src or ether dst");
         }
     };
-    let text = args.next()?;
+    let text = args.next_word()?;
     let Some(bytes) = mac(text) else {
         args.stderr.push(format!("parse_ether_addr: improperly formed address '{text}'"));
         return illegal(args, "write six hex bytes, like 70:00:00:00:00:00");
