@@ -27,7 +27,7 @@ pub mod ebpf;
 
 pub mod port;
 
-// pub mod worker;
+pub mod worker;
 
 pub mod host;
 
