@@ -115,6 +115,14 @@ fn modify(args: &mut Args<'_>, verb: Verb) -> Result<QdiscCommand, TcError> {
                 })?;
             }
             "root" => command.parent = Parent::ROOT,
+            "clsact" | "ingress" if command.parent != Parent(0) => {
+                let message = format!("Error: \"{word}\" is a duplicate parent ID");
+                return Err(TcError::usage(
+                    message,
+                    token,
+                    format!("{word} names its own parent; leave the other out"),
+                ));
+            }
             "clsact" | "ingress" => {
                 command.parent = INGRESS_PARENT;
                 command.handle = Parent::INGRESS_QDISC.0;

@@ -55,7 +55,7 @@ pub fn parse_control(args: &mut Args<'_>) -> Result<Control, TcError> {
         control_word(word).ok_or_else(|| TcError::parse(format!("Bad action type {word}"), args.position(), hint))?;
     if let Control::GotoChain(chain) = &mut control {
         if !matches(args.next_word()?, "chain") {
-            return Err(TcError::parse("\"chain\" expected", args.position(), "write goto chain N"));
+            return Err(TcError::parse("\"chain index\" expected", args.position(), "write goto chain N"));
         }
         let text = args.next_word()?;
         *chain = get_u32(text, 10)

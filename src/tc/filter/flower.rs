@@ -208,6 +208,7 @@ fn port(args: &mut Args<'_>, name: &str, ip_proto: Option<u8>) -> Result<Option<
     if let Some((from, to)) = text.split_once('-') {
         let (from, to) = (number(from)?, number(to)?);
         if from >= to {
+            args.stderr.push("max value should be greater than min value".to_owned());
             return Err(illegal(name, args, "the first port of a range must be smaller than the last"));
         }
         return Ok(Some(PortMatch::Range(from, to)));

@@ -19,7 +19,7 @@ pub struct MatchallSpec {
 
 const USAGE: &[&str] = &[
     "Usage: ... matchall [skip_sw | skip_hw]",
-    "                    [ action ACTION_SPEC ] [ classid CLASSID ]",
+    "                 [ action ACTION_SPEC ] [ classid CLASSID ]",
     "",
     "Where: SELECTOR := SAMPLE SAMPLE ...",
     "       FILTERID := X:Y:Z",

@@ -156,6 +156,56 @@ fn what_is_not_there_yet_is_refused_by_name() {
     }
 }
 
+/// Texts and exit codes as tc 6.1.0 prints them for the same words.
+#[test]
+fn messages_are_those_of_tc() {
+    let cases = [
+        ("qdisc add dev d0 parent ffff:fff1 clsact", 255, "Error: \"clsact\" is a duplicate parent ID"),
+        ("filter add dev d0 ingress protocol ip u32 match ip nofrag", 1, "Illegal \"match\""),
+        ("filter add dev d0 ingress u32 match mark 1 1", 255, "Command line is not complete. Try option \"help\""),
+        ("filter add dev d0 ingress handle 802::7 u32 order 8 match u32 0 0", 1, "\"order\" contradicts \"handle\""),
+        ("filter add dev d0 ingress protocol all flower dst_ip 1.2.3.4", 1, "Illegal \"dst_ip\""),
+        ("filter add dev d0 dev d1", 255, "Error: duplicate \"dev\": \"d1\" is the second value."),
+        ("filter del dev d0 ingress handle 800::800", 255, "Must specify filter type when using \"handle\""),
+        ("-x filter show", 255, "Option \"-x\" is unknown, try \"tc -help\"."),
+        ("filter show foo", 255, " What is \"foo\"? Try \"tc filter help\""),
+        ("qdisc foo", 255, "Command \"foo\" is unknown, try \"tc qdisc help\"."),
+        (
+            "filter add dev d0 ingress matchall action mirred egress mirror redirect dev d1",
+            1,
+            "Can't have both mirror and redir",
+        ),
+        ("filter add dev d0 ingress matchall action gact", 255, "Command line is not complete. Try option \"help\""),
+        ("filter add dev d0 ingress matchall action goto foo 1", 255, "\"chain index\" expected"),
+        ("filter add dev d0 ingress matchall action jump x", 255, "Invalid \"jump count\" (x)"),
+        ("filter add dev d0 ingress matchall action skbedit queue_mapping x", 1, "Illegal queue_mapping"),
+        ("filter add dev d0 ingress matchall action skbmod smac x", 1, "Invalid smac address x"),
+        ("filter add dev d0 ingress matchall action mirred index x", 1, "Illegal \"index\""),
+        (
+            "filter add dev d0 ingress matchall action mirred egress redirect dev d1 index x",
+            1,
+            "mirred: Illegal \"index\"",
+        ),
+        ("filter add dev d0 ingress matchall action pass index x", 1, "Illegal \"index\""),
+        ("filter add dev d0 ingress matchall action pass action", 1, "bad action empty 1"),
+        ("filter add dev d0 ingress matchall foo", 1, "What is \"foo\"?"),
+        ("filter add dev d0 ingress flower foo", 1, "What is \"foo\"?"),
+        ("filter add dev d0 ingress protocol ip flower ip_proto zz", 1, "Illegal \"ip_proto\""),
+        (
+            "filter add dev d0 ingress protocol ip flower ip_proto tcp dst_port 90-80",
+            1,
+            "max value should be greater than min value",
+        ),
+        ("filter add dev d0 ingress u32 match u32 0 0 classid zz", 1, "Illegal \"classid\""),
+        ("filter add dev d0 parent zz u32", 255, "Error: argument \"zz\" is wrong: Invalid parent ID"),
+    ];
+    for (words, code, message) in cases {
+        let mut s = store(&["tc qdisc add dev d0 clsact"]);
+        let error = run(&mut s, &format!("tc {words}")).unwrap_err();
+        assert_eq!((error.exit_code, error.messages[0].as_str()), (code, message), "{words}");
+    }
+}
+
 #[test]
 fn mirred_keeps_direction_and_device() {
     let s =

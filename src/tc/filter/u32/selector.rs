@@ -1,8 +1,12 @@
 //! `match …` of u32: every form becomes masked 32-bit words, packed as tc packs them. It changes no state.
 
+mod address;
+
+use address::{ether, ip_address, ip6_address};
+
 use super::super::super::args::Args;
 use super::super::super::error::{TcError, exit};
-use super::super::super::number::{Prefix, get_integer, get_u32, mac, mask_v4, matches, prefix};
+use super::super::super::number::{get_integer, get_u32, matches};
 use super::U32Spec;
 use crate::limits::U32_KEYS_MAX;
 use crate::rules::{U32Base, U32Key, U32Mark};
@@ -228,16 +232,6 @@ fn ip(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
     field(args, spec, width, Place::at(offset))
 }
 
-fn ip_address(args: &mut Args<'_>, spec: &mut U32Spec, offset: i32) -> Outcome<()> {
-    let word = args.next_word()?;
-    let Some(Prefix::V4(address, bits)) = prefix(word, Some(false)) else {
-        return illegal(args, format!("\"{word}\" is not an IPv4 address or prefix"));
-    };
-    args.skip();
-    let place = at(args, Place::at(offset))?;
-    pack_word(args, spec, u32::from(address), mask_v4(bits), place)
-}
-
 /// `match ip6 FIELD …` (`parse_ip6()`).
 fn ip6(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
     wants_more(args)?;
@@ -277,24 +271,6 @@ fn traffic_class(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
     pack_word(args, spec, value << 20, mask << 20, Place::at(0))
 }
 
-/// One key for every 32 bits that the prefix reaches.
-fn ip6_address(args: &mut Args<'_>, spec: &mut U32Spec, offset: i32) -> Outcome<()> {
-    let word = args.next_word()?;
-    let Some(Prefix::V6(address, bits)) = prefix(word, Some(true)) else {
-        return illegal(args, format!("\"{word}\" is not an IPv6 address or prefix"));
-    };
-    args.skip();
-    let place = at(args, Place::at(offset))?;
-    let address = u128::from(address);
-    for part in 0..bits.div_ceil(32) {
-        let mask = mask_v4((bits - 32 * part).min(32));
-        let value = (address >> (96 - 32 * part)) as u32;
-        let offset = place.offset.wrapping_add(4 * part as i32);
-        pack_word(args, spec, value, mask, Place { offset, ..place })?;
-    }
-    Ok(())
-}
-
 /// `tcp`, `udp` and `icmp`: relative to the next header (`parse_udp()`, `parse_icmp()`).
 fn layer4(args: &mut Args<'_>, spec: &mut U32Spec, fields: &[(&str, i32, Width)]) -> Outcome<()> {
     if args.left() < 2 {
@@ -307,33 +283,6 @@ fn layer4(args: &mut Args<'_>, spec: &mut U32Spec, fields: &[(&str, i32, Width)]
     };
     args.next_word()?;
     field(args, spec, *width, Place::next_header(*offset))
-}
-
-/// `match ether src|dst MAC`: three 16-bit keys; `dst` is at −14, `src` at −8.
-fn ether(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
-    wants_more(args)?;
-    let word = args.word().unwrap_or_default();
-    let offset = match word {
-        "src" => -8,
-        "dst" => -14,
-        _ => {
-            args.stderr.push(format!("Unknown match: ether {word}"));
-            return illegal(args, "use ether src or ether dst");
-        }
-    };
-    let text = args.next_word()?;
-    let Some(bytes) = mac(text) else {
-        args.stderr.push(format!("parse_ether_addr: improperly formed address '{text}'"));
-        return illegal(args, "write six hex bytes, like 70:00:00:00:00:00");
-    };
-    args.skip();
-    let place = at(args, Place::at(offset))?;
-    for (index, pair) in bytes.chunks(2).enumerate() {
-        let value = u32::from(pair[0]) << 8 | u32::from(pair[1]);
-        let offset = place.offset.wrapping_add(2 * index as i32);
-        pack(args, spec, Width::Half, value, 0xffff, Place { offset, ..place })?;
-    }
-    Ok(())
 }
 
 /// `match mark VALUE MASK` (`parse_mark()`).
