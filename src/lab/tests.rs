@@ -95,6 +95,8 @@ fn a_log_line_is_found_by_its_peer_alone() {
 #[test]
 fn times_are_summed_up_in_milliseconds() {
     let mut times = camera::Times::default();
-    [10, 20, 30].map(|ms| times.add(Duration::from_millis(ms)));
+    for ms in [10, 20, 30] {
+        times.add(Duration::from_millis(ms));
+    }
     assert!(times.to_string().starts_with("3 requests: min 10.0, median 20.0, max 30."), "{times}");
 }
