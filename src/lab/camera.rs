@@ -16,6 +16,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// The longest answer, in bytes.
 const ANSWER_LEN_MAX: u64 = 4096;
 
+/// The longest time that a summary tells apart, in microseconds.
+const TIME_US_MAX: u64 = 600_000_000;
+
 /// What came back.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -79,7 +82,10 @@ pub struct Times(Histogram<u64>);
 
 impl Default for Times {
     fn default() -> Self {
-        Self(Histogram::new(3).expect("3 significant digits are within the histogram's range"))
+        Self(
+            Histogram::new_with_bounds(1, TIME_US_MAX, 3)
+                .expect("the bounds and digits are within the histogram's range"),
+        )
     }
 }
 

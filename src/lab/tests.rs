@@ -91,3 +91,12 @@ fn a_log_line_is_found_by_its_peer_alone() {
     assert_eq!(server::logged_bytes(log, "198.18.0.2:4000".parse().unwrap()), Some(7));
     assert_eq!(server::logged_bytes(log, "198.18.0.2:400".parse().unwrap()), None);
 }
+
+#[test]
+fn times_are_summed_up_in_milliseconds() {
+    let mut times = camera::Times::default();
+    for ms in [10, 20, 30] {
+        times.add(Duration::from_millis(ms));
+    }
+    assert!(times.to_string().starts_with("3 requests: min 10.0, median 20.0, max 30."), "{times}");
+}
