@@ -178,9 +178,16 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// Removes the file: nobody new can ask.
+    pub fn remove(&self) {
+        let _already_gone = fs::remove_file(&self.path);
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
-        let _already_gone = fs::remove_file(&self.path);
+        self.remove();
     }
 }
 

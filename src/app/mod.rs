@@ -2,5 +2,8 @@
 
 pub mod config;
 pub mod control;
+pub mod forward;
 pub mod replay;
 pub mod rules;
+pub mod run;
+pub mod show;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::host;
 use crate::plan::Plan;
@@ -46,19 +46,27 @@ pub enum RulesError {
 }
 
 /// The devices of this machine, as rules can name them; each is asked for once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct HostDevices {
-    /// Taps that stand in for a device: it exists, although no link has its name.
-    pub stand_ins: BTreeSet<String>,
-    known: std::sync::Mutex<BTreeMap<DeviceKey, bool>>,
+    /// A device of this namespace may be missing: a tap will stand in for it.
+    stand_ins: bool,
+    known: Mutex<BTreeMap<DeviceKey, bool>>,
+}
+
+impl HostDevices {
+    /// With `stand_ins`, devices of the own namespace count as there: which tap takes a missing one's place is decided later.
+    #[must_use]
+    pub fn new(stand_ins: bool) -> Self {
+        Self { stand_ins, known: Mutex::default() }
+    }
 }
 
 impl Devices for HostDevices {
     fn exists(&self, key: &DeviceKey) -> bool {
-        if key.netns.is_none() && self.stand_ins.contains(&key.name) {
+        if key.netns.is_none() && self.stand_ins {
             return true;
         }
-        let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         *known.entry(key.clone()).or_insert_with(|| host::link::exists(key).unwrap_or(false))
     }
 }

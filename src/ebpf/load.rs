@@ -108,6 +108,8 @@ fn with_maps(text: &Text, counters: &PerCpuMap, sockets: Option<&SocketMap>) -> 
 pub struct Steering {
     link: Link,
     loaded: Loaded,
+    /// Replaced programs that some CPU may still be in.
+    finishing: Vec<Loaded>,
     sockets: SocketMap,
     mode: Mode,
     not_native: Option<Error>,
@@ -139,7 +141,7 @@ impl Steering {
             }
             (Err(error), _) => return Err(error),
         };
-        Ok(Self { link, loaded, sockets, mode, not_native, retired: Tally::default() })
+        Ok(Self { link, loaded, finishing: Vec::new(), sockets, mode, not_native, retired: Tally::default() })
     }
 
     /// Why it is not in native mode, if [`XdpMode::Auto`] tried.
@@ -174,12 +176,45 @@ impl Steering {
     /// # Errors
     /// See [`Program::load`] and [`Link::update`]; the old program stays then.
     pub fn update(&mut self, object: &Object) -> Result<(), Error> {
+        let new = self.prepare(object)?;
+        self.commit(new)?;
+        self.finish()
+    }
+
+    /// The first step of an update: loads the new program; the old one stays in force.
+    ///
+    /// # Errors
+    /// See [`Program::load`].
+    ///
+    /// # Panics
+    /// If the object is for another target.
+    pub fn prepare(&self, object: &Object) -> Result<Prepared, Error> {
         assert_eq!(object.target, Target::Xdp, "an XDP program");
-        let new = Loaded::new(object, Kind::Xdp, "steer", Some(&self.sockets))?;
-        self.link.update(&new.program)?;
-        let old = std::mem::replace(&mut self.loaded, new);
-        wait_for_running_programs();
-        old.read_into(&mut self.retired)
+        Ok(Prepared(Loaded::new(object, Kind::Xdp, "steer", Some(&self.sockets))?))
+    }
+
+    /// The second step: puts it in the old one's place, atomically. Some CPU may still be in the old one.
+    ///
+    /// # Errors
+    /// See [`Link::update`]; the old program stays then.
+    pub fn commit(&mut self, new: Prepared) -> Result<(), Error> {
+        self.link.update(&new.0.program)?;
+        self.finishing.push(std::mem::replace(&mut self.loaded, new.0));
+        Ok(())
+    }
+
+    /// The last step: waits until the old program has finished its last frame, and keeps what it counted.
+    ///
+    /// # Errors
+    /// What the kernel says; not expected.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        finish(&mut self.finishing, &mut self.retired)
+    }
+
+    /// Forgets what programs before the present one counted: their words meant other rules.
+    pub fn forget(&mut self) {
+        self.finishing.clear();
+        self.retired = Tally::default();
     }
 
     /// All that was counted since [`Steering::attach`].
@@ -188,9 +223,23 @@ impl Steering {
     /// What the kernel says; not expected.
     pub fn counters(&self) -> Result<Tally, Error> {
         let mut tally = self.retired.clone();
-        self.loaded.read_into(&mut tally)?;
+        for loaded in self.finishing.iter().chain([&self.loaded]) {
+            loaded.read_into(&mut tally)?;
+        }
         Ok(tally)
     }
+}
+
+/// A program that is loaded and not yet in force.
+#[derive(Debug)]
+pub struct Prepared(Loaded);
+
+fn finish(finishing: &mut Vec<Loaded>, retired: &mut Tally) -> Result<(), Error> {
+    if finishing.is_empty() {
+        return Ok(());
+    }
+    wait_for_running_programs();
+    finishing.drain(..).try_for_each(|old| old.read_into(retired))
 }
 
 /// Errors after which generic mode may still work.
@@ -210,6 +259,8 @@ enum Hanger {
 pub struct DropBehind {
     hanger: Hanger,
     loaded: Loaded,
+    /// Replaced programs that some CPU may still be in.
+    finishing: Vec<Loaded>,
     retired: Tally,
 }
 
@@ -227,7 +278,9 @@ impl DropBehind {
         remove_leftover(ifindex);
         let loaded = Loaded::new(object, Kind::Classifier, "behind", None)?;
         match Link::tcx_ingress(&loaded.program, ifindex) {
-            Ok(link) => Ok(Self { hanger: Hanger::Tcx(link), loaded, retired: Tally::default() }),
+            Ok(link) => {
+                Ok(Self { hanger: Hanger::Tcx(link), loaded, finishing: Vec::new(), retired: Tally::default() })
+            }
             Err(Error::Unsupported { .. }) => Self::attach_cls(object, ifindex),
             Err(error) => Err(error),
         }
@@ -240,7 +293,7 @@ impl DropBehind {
     pub fn attach_cls(object: &Object, ifindex: u32) -> Result<Self, Error> {
         let loaded = Loaded::new(object, Kind::Classifier, "behind", None)?;
         let hanger = Hanger::Cls(ClsFilter::attach(&loaded.program, ifindex)?);
-        Ok(Self { hanger, loaded, retired: Tally::default() })
+        Ok(Self { hanger, loaded, finishing: Vec::new(), retired: Tally::default() })
     }
 
     /// How it is attached: `tcx`, or `cls_bpf`.
@@ -257,15 +310,42 @@ impl DropBehind {
     /// # Errors
     /// See [`Program::load`] and [`Link::update`]; the old program stays then.
     pub fn update(&mut self, object: &Object) -> Result<(), Error> {
+        let new = self.prepare(object)?;
+        self.commit(new)?;
+        self.finish()
+    }
+
+    /// As [`Steering::prepare`].
+    ///
+    /// # Errors
+    /// See [`Program::load`].
+    ///
+    /// # Panics
+    /// If the object is for another target.
+    pub fn prepare(&self, object: &Object) -> Result<Prepared, Error> {
         assert_eq!(object.target, Target::DropBehind, "a classifier");
-        let new = Loaded::new(object, Kind::Classifier, "behind", None)?;
+        Ok(Prepared(Loaded::new(object, Kind::Classifier, "behind", None)?))
+    }
+
+    /// As [`Steering::commit`].
+    ///
+    /// # Errors
+    /// See [`Link::update`] and [`ClsFilter::update`]; the old program stays then.
+    pub fn commit(&mut self, new: Prepared) -> Result<(), Error> {
         match &self.hanger {
-            Hanger::Tcx(link) => link.update(&new.program)?,
-            Hanger::Cls(filter) => filter.update(&new.program)?,
+            Hanger::Tcx(link) => link.update(&new.0.program)?,
+            Hanger::Cls(filter) => filter.update(&new.0.program)?,
         }
-        let old = std::mem::replace(&mut self.loaded, new);
-        wait_for_running_programs();
-        old.read_into(&mut self.retired)
+        self.finishing.push(std::mem::replace(&mut self.loaded, new.0));
+        Ok(())
+    }
+
+    /// As [`Steering::finish`].
+    ///
+    /// # Errors
+    /// What the kernel says; not expected.
+    pub fn finish(&mut self) -> Result<(), Error> {
+        finish(&mut self.finishing, &mut self.retired)
     }
 
     /// Totals since [`DropBehind::attach`]; it counts no words, the tap's owner does.
@@ -274,7 +354,9 @@ impl DropBehind {
     /// What the kernel says; not expected.
     pub fn counters(&self) -> Result<Tally, Error> {
         let mut tally = self.retired.clone();
-        self.loaded.read_into(&mut tally)?;
+        for loaded in self.finishing.iter().chain([&self.loaded]) {
+            loaded.read_into(&mut tally)?;
+        }
         Ok(tally)
     }
 }

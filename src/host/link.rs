@@ -47,6 +47,14 @@ pub struct Peer {
     pub tx_queues: Option<u32>,
 }
 
+/// How many receive queues are in use: what the driver made room for may be more. 1 if it cannot be seen from here.
+#[must_use]
+pub fn active_queues(link: &Link) -> usize {
+    let path = format!("/sys/class/net/{}/queues", link.key.name);
+    let Ok(entries) = std::fs::read_dir(path) else { return 1 };
+    entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("rx-")).count().max(1)
+}
+
 /// Names and addresses of the devices of the caller's namespace.
 #[must_use]
 pub fn local() -> Vec<(String, Option<MacAddr>)> {

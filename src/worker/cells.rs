@@ -81,6 +81,12 @@ pub struct PortCells {
     pub passed: AtomicU64,
     /// Frames that went to another worker.
     pub crossed: AtomicU64,
+    /// Frames received here (or by another worker) that an outgoing port of this worker took.
+    pub handed: AtomicU64,
+    /// Frames that an outgoing port of this worker refused; it counts them as dropped, with the reason.
+    pub refused: AtomicU64,
+    /// Frames that came from another worker.
+    pub crossed_in: AtomicU64,
     /// Copies that mirror made.
     pub mirrored: AtomicU64,
     /// By reason, where the frame came in or was to go out.

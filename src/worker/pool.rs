@@ -120,6 +120,15 @@ impl Pool {
         self.wait(|cells| cells.generation.load(Ordering::Acquire) >= id)
     }
 
+    /// Tells every worker that the kernel's programs are now in accord with these rules: what an AF_PACKET tap sees from now
+    /// on is left to the kernel, or not, by them.
+    pub fn switch(&self, id: u64) {
+        for worker in &self.workers {
+            worker.shared.switched.store(id, Ordering::Release);
+            worker.shared.wake();
+        }
+    }
+
     /// Tells every worker that frames steered under older rules are all handled, and waits until those are forgotten.
     ///
     /// # Errors
@@ -167,6 +176,7 @@ fn spawn(index: usize, seat: Seat, crossings: &[Crossing], idle: Idle) -> Result
     let shared = Arc::new(Shared {
         rules: ArcSwap::from_pointee(seat.rules),
         settled: AtomicU64::new(0),
+        switched: AtomicU64::new(0),
         stop: AtomicBool::new(false),
         wake,
         cells: Arc::clone(&cells),

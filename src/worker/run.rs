@@ -32,6 +32,8 @@ pub struct Shared {
     pub rules: ArcSwap<Generation>,
     /// The generation before which no frame can be under way any more; the worker then forgets the rules before.
     pub settled: AtomicU64,
+    /// The generation that the programs in the kernel are in accord with.
+    pub switched: AtomicU64,
     /// Told to stop.
     pub stop: AtomicBool,
     /// Ends a sleep.
@@ -61,7 +63,7 @@ pub enum Idle {
 
 /// Runs until [`Shared::stop`]; then what is in the rings is handled first, and every frame is taken back.
 pub(super) fn run(mut engine: Engine, shared: &Shared, idle: Idle) -> Ended {
-    let mut rules = Rules { current: shared.rules.load_full(), previous: None };
+    let mut rules = Rules { current: shared.rules.load_full(), previous: None, switched: true };
     shared.cells.generation.store(rules.current.id, Ordering::Release);
     let mut last_work = Instant::now();
     let mut last_publish = last_work;
@@ -112,8 +114,10 @@ fn take_new_rules(rules: &mut Rules, shared: &Shared) {
     if newest.id != rules.current.id {
         let newest = arc_swap::Guard::into_inner(newest);
         rules.previous = Some(std::mem::replace(&mut rules.current, newest));
+        rules.switched = false;
         shared.cells.generation.store(rules.current.id, Ordering::Release);
     }
+    rules.switched = rules.switched || shared.switched.load(Ordering::Acquire) >= rules.current.id;
     if rules.previous.is_some() && shared.settled.load(Ordering::Acquire) >= rules.current.id {
         rules.previous = None;
     }

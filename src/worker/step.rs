@@ -17,6 +17,8 @@ pub(super) struct Rules {
     pub current: Arc<Generation>,
     /// The rules before, until no frame can be under way that they were to handle.
     pub previous: Option<Arc<Generation>>,
+    /// The kernel's programs are in accord with `current`; until then a tap's frames are the old rules'.
+    pub switched: bool,
 }
 
 /// All that a worker's burst touches besides the rules. One thread owns it.
@@ -59,6 +61,11 @@ impl Engine {
         bump(&cells.rx_frames, 1);
         bump(&cells.rx_bytes, frame.len() as u64);
         let mut generation = &*rules.current;
+        if let (false, Some(previous), OnPass::KernelHasIt) =
+            (rules.switched, &rules.previous, generation.lanes[port].on_pass)
+        {
+            generation = previous;
+        }
         let mut verdict = self.classify(generation, port, &mut frame);
         if let (Disposition::Stack { .. }, Some(previous)) = (&verdict, &rules.previous) {
             // Steered under the rules before: they decide, so that a change of rules loses nothing.
@@ -127,7 +134,7 @@ impl Engine {
 
     fn transmit(&mut self, egress: Egress, from: usize, frame: Frame) -> Result<(), DropReason> {
         match egress {
-            Egress::Port(port) => self.ports[port].transmit(&mut self.pool, frame),
+            Egress::Port(port) => self.hand_over(port, from, frame),
             Egress::Crossing { worker, port } => {
                 let sent = self.crossings[worker].send(port, self.pool.data(&frame));
                 self.pool.free(frame);
@@ -142,6 +149,13 @@ impl Engine {
                 Err(DropReason::TargetDown)
             }
         }
+    }
+
+    fn hand_over(&mut self, port: usize, from: usize, frame: Frame) -> Result<(), DropReason> {
+        let sent = self.ports[port].transmit(&mut self.pool, frame);
+        let cells = &self.cells.ports[from];
+        bump(if sent.is_ok() { &cells.handed } else { &cells.refused }, 1);
+        sent
     }
 
     fn pass(&mut self, lane: Lane, port: usize, frame: Frame) {
@@ -167,9 +181,10 @@ impl Engine {
             let Some(crossed) = self.crossings[self.index].receive() else { break };
             worked = true;
             let port = crossed.port;
+            bump(&self.cells.ports[port].crossed_in, 1);
             match self.pool.alloc_copy(crossed.frame()) {
                 Ok(frame) => {
-                    let _counted = self.ports[port].transmit(&mut self.pool, frame);
+                    let _counted = self.hand_over(port, port, frame);
                 }
                 Err(reason) => self.cells.ports[port].drop_one(reason),
             }

@@ -1,0 +1,278 @@
+//! A running forwarder: devices, workers, rules, counters, and what can be asked of it. It prints nothing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::attach::{AttachError, Change, Hold, Served, attach_all};
+use super::choice::{stand_ins, wanted};
+use super::seats::{Layout, generations, open};
+use super::watch::watch;
+use crate::app::config::{Config, Deliver, Poll};
+use crate::app::rules::{HostDevices, RulesError, Runnable, load};
+use crate::host::{self, caps};
+use crate::rules::Counters;
+use crate::tc::Note;
+use crate::types::{DeviceKey, Direction};
+use crate::worker::{Idle, Pool, Seat, WorkerError, monotonic_ms};
+
+/// Why the forwarder could not start, or not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// The rules.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// Devices, programs, sockets.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// The workers.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// New rules need a device that is not served.
+    #[error(
+        "{key}: the forwarder does not serve this device, and cannot begin to while it runs; start it anew with these rules"
+    )]
+    NotServed {
+        /// The device.
+        key: DeviceKey,
+    },
+    /// Nothing to bypass.
+    #[error("{key} has no ingress filters; those that have: {others}")]
+    NoFilters {
+        /// The device.
+        key: DeviceKey,
+        /// Which have.
+        others: String,
+    },
+    /// It is already so.
+    #[error("{key} is {state} already")]
+    Already {
+        /// The device.
+        key: DeviceKey,
+        /// `bypassed` or `not bypassed`.
+        state: &'static str,
+    },
+}
+
+impl From<super::choice::ChoiceError> for ForwardError {
+    fn from(error: super::choice::ChoiceError) -> Self {
+        Self::Attach(error.into())
+    }
+}
+
+impl From<host::HostError> for ForwardError {
+    fn from(error: host::HostError) -> Self {
+        Self::Attach(error.into())
+    }
+}
+
+/// How long after a change of programs frames steered by the old ones may still wait in a ring.
+const SETTLING: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Running {
+    /// The devices, with their programs.
+    pub served: Vec<Served>,
+    /// Which worker has which ports.
+    pub layout: Layout,
+    /// The threads.
+    pub pool: Pool,
+    /// The rules.
+    pub rules: Runnable,
+    /// What front end and checks had to say about the rules: file and note.
+    pub notes: Vec<(String, Note)>,
+    /// What replaced generations of rules counted.
+    retired: Counters,
+    devices: HostDevices,
+    generation: u64,
+    up: Arc<[AtomicBool]>,
+    stop_watching: Arc<AtomicBool>,
+    /// When it started, on the counters' clock, in ms.
+    pub started_ms: u64,
+}
+
+impl Running {
+    /// Checks everything, attaches, starts the workers.
+    ///
+    /// # Errors
+    /// [`ForwardError`]; nothing is left attached then.
+    pub fn start(files: &[(String, String)], config: &Config) -> Result<Self, ForwardError> {
+        let started_ms = monotonic_ms();
+        let devices = HostDevices::new(config.deliver == Deliver::Tap);
+        let (mut store, notes) = load(files, &devices)?;
+        store.set_now_ms(started_ms);
+        let rules = Runnable::new(store, BTreeSet::new())?;
+        caps::require(&[caps::Capability::NetAdmin, caps::Capability::NetRaw, caps::Capability::Bpf])?;
+        let taps = stand_ins(config, &rules.ruleset, &|key| host::link::exists(key).unwrap_or(false))?;
+        let (ruleset, plan) = rules.compile()?;
+        let served = attach_all(wanted(&ruleset), &ruleset, config, &taps)?;
+        let layout = Layout::of(&served);
+        let stop_watching = Arc::new(AtomicBool::new(false));
+        let up = watch(&ruleset.devices, &stop_watching);
+        let mut seats = Vec::new();
+        let cores = cores(config, layout.workers());
+        for (worker, rules) in generations(1, &ruleset, &plan, &layout, &served, &up).into_iter().enumerate() {
+            let (pool, ports) = open(worker, &layout, &served, config)?;
+            seats.push(Seat { core: cores[worker], pool, ports, rules });
+        }
+        let idle = match config.workers.poll {
+            Poll::Adaptive => Idle::Adaptive,
+            Poll::Busy => Idle::Busy,
+        };
+        let frame_len_max = served.iter().map(|s| s.mtu as usize).max().unwrap_or(1500) + 22;
+        let pool = Pool::start(seats, idle, frame_len_max)?;
+        let retired = Counters::new(ruleset.counter_words);
+        Ok(Self { served, layout, pool, rules, notes, retired, devices, generation: 1, up, stop_watching, started_ms })
+    }
+
+    /// All counters, as of now.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut all = self.retired.clone();
+        all.now_ms = monotonic_ms();
+        for worker in &self.pool.workers {
+            all.merge(&worker.shared.rules.load().cells, &self.rules.ruleset);
+        }
+        for device in &self.served {
+            if let Hold::Steering(steering) = &device.hold {
+                if let Ok(tally) = steering.counters() {
+                    all.merge(&tally, &self.rules.ruleset);
+                }
+            }
+        }
+        all
+    }
+
+    /// Takes the ingress filters of a device away, or puts them back.
+    ///
+    /// # Errors
+    /// [`ForwardError`]; nothing changed then.
+    pub fn bypass(&mut self, key: &DeviceKey, on: bool) -> Result<(), ForwardError> {
+        let with_filters: Vec<&DeviceKey> = self
+            .rules
+            .ruleset
+            .hooks
+            .iter()
+            .filter(|h| h.direction == Direction::Ingress && h.chains.values().any(|c| !c.filters.is_empty()))
+            .map(|h| &self.rules.ruleset.devices[h.device.index()])
+            .collect();
+        if !with_filters.contains(&key) {
+            let others = with_filters.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(ForwardError::NoFilters { key: key.clone(), others });
+        }
+        let state = if on { "bypassed" } else { "not bypassed" };
+        if self.rules.bypassed.contains(key) == on {
+            return Err(ForwardError::Already { key: key.clone(), state });
+        }
+        let mut bypassed = self.rules.bypassed.clone();
+        if on {
+            bypassed.insert(key.clone());
+        } else {
+            bypassed.remove(key);
+        }
+        let rules = Runnable { store: self.rules.store.clone(), ruleset: self.rules.ruleset.clone(), bypassed };
+        self.put_in_force(rules, false)
+    }
+
+    /// Replaces all rules; their counters start at zero, and no device is bypassed any more.
+    ///
+    /// # Errors
+    /// [`ForwardError`]; the old rules stay in force then.
+    pub fn reload(&mut self, files: &[(String, String)]) -> Result<Vec<(String, Note)>, ForwardError> {
+        let (mut store, notes) = load(files, &self.devices)?;
+        store.set_now_ms(monotonic_ms());
+        let rules = Runnable::new(store, BTreeSet::new())?;
+        for new in wanted(&rules.ruleset) {
+            let served = self.served.iter().find(|s| s.wanted.key == new.key);
+            if !served.is_some_and(|s| (s.wanted.receive || !new.receive) && (s.wanted.transmit || !new.transmit)) {
+                return Err(ForwardError::NotServed { key: new.key });
+            }
+        }
+        self.put_in_force(rules, true)?;
+        Ok(notes)
+    }
+
+    /// New rules for workers and programs, in an order that loses no frame:
+    /// workers first (they still know the old rules for what was steered by them), then the programs, then the old rules go.
+    fn put_in_force(&mut self, rules: Runnable, from_zero: bool) -> Result<(), ForwardError> {
+        let (ruleset, plan) = rules.compile()?;
+        let changes: Vec<Change> = self.served.iter().map(|s| s.prepare(&ruleset)).collect::<Result<_, _>>()?;
+        if from_zero {
+            let keys = &ruleset.devices;
+            self.stop_watching.store(true, std::sync::atomic::Ordering::Relaxed);
+            self.stop_watching = Arc::new(AtomicBool::new(false));
+            self.up = watch(keys, &self.stop_watching);
+        }
+        let id = self.generation + 1;
+        let new = generations(id, &ruleset, &plan, &self.layout, &self.served, &self.up);
+        let old: Vec<_> = self.pool.workers.iter().map(|w| w.shared.rules.load_full()).collect();
+        self.pool.publish(new)?;
+        self.generation = id;
+        let updated = self.update_programs(changes, id, from_zero);
+        // Frames that the old programs steered are in the rings by now, and every ring is looked at within this time.
+        std::thread::sleep(SETTLING);
+        self.pool.settle(id)?;
+        if from_zero {
+            self.retired = Counters::new(rules.ruleset.counter_words);
+        } else {
+            for generation in old {
+                self.retired.merge(&generation.cells, &rules.ruleset);
+            }
+        }
+        self.rules = rules;
+        updated
+    }
+
+    fn update_programs(&mut self, changes: Vec<Change>, id: u64, from_zero: bool) -> Result<(), ForwardError> {
+        let mut result = Ok(());
+        for (device, change) in self.served.iter_mut().zip(changes) {
+            result = result.and(device.commit(change));
+        }
+        self.pool.switch(id);
+        for device in &mut self.served {
+            if let (Hold::Steering(steering), true) = (&mut device.hold, from_zero) {
+                steering.forget();
+            }
+            result = result.and(device.finish());
+        }
+        result.map_err(ForwardError::from)
+    }
+
+    /// Detaches the programs, so that the kernel has all frames again, lets the workers finish what they have, and ends them.
+    #[must_use]
+    pub fn stop(self) -> Stopped {
+        let counters = self.counters();
+        let Self { mut served, pool, layout, rules, stop_watching, .. } = self;
+        stop_watching.store(true, std::sync::atomic::Ordering::Relaxed);
+        let programs: Vec<_> = served.iter_mut().map(|s| std::mem::replace(&mut s.hold, Hold::Nothing)).collect();
+        drop(programs);
+        let ended = pool.stop();
+        Stopped { served, layout, rules, counters, ended }
+    }
+}
+
+/// What is left of a forwarder that ended.
+pub struct Stopped {
+    /// The devices.
+    pub served: Vec<Served>,
+    /// Which worker had which ports.
+    pub layout: Layout,
+    /// The rules.
+    pub rules: Runnable,
+    /// The counters, as of the end.
+    pub counters: Counters,
+    /// Each worker: what it shared, and how it ended (`None`: it panicked).
+    pub ended: Vec<(Arc<crate::worker::Shared>, Option<crate::worker::Ended>)>,
+}
+
+/// The cores of the workers: as configured, else the last ones that the process may use; they repeat if there are too few.
+fn cores(config: &Config, workers: usize) -> Vec<usize> {
+    let configured = &config.workers.cores;
+    let allowed: Vec<usize> = if configured.is_empty() {
+        core_affinity::get_core_ids().unwrap_or_default().iter().rev().map(|c| c.id).collect()
+    } else {
+        configured.clone()
+    };
+    (0..workers).map(|w| allowed.get(w % allowed.len().max(1)).copied().unwrap_or(0)).collect()
+}

@@ -1,0 +1,200 @@
+//! What a forwarder is doing, as data: devices, workers, drops. Rendering is the command line's.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use super::attach::{Hold, Served};
+use super::running::{Running, Stopped};
+use super::seats::Layout;
+use crate::types::DropReason;
+use crate::worker::{PortCells, Shared, monotonic_ms};
+
+/// See the file's head.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The forwarder's process.
+    pub pid: u32,
+    /// How long it has run.
+    pub uptime_ms: u64,
+    /// The devices that are served.
+    pub devices: Vec<DeviceStatus>,
+    /// The workers, in order.
+    pub workers: Vec<WorkerStatus>,
+    /// Devices whose ingress filters are taken away.
+    pub bypassed: Vec<String>,
+}
+
+/// A device.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceStatus {
+    /// Its name.
+    pub device: String,
+    /// The mode in use.
+    pub mode: String,
+    /// Why this mode.
+    pub reason: String,
+    /// Queues that are served.
+    pub queues: usize,
+    /// Frames that its program left to the kernel (XDP) or let through behind the tap; absent without a program.
+    pub program_passed: Option<u64>,
+    /// Frames that its program took: steered, or dropped behind the tap.
+    pub program_taken: Option<u64>,
+    /// Taken frames of a queue without a socket: the kernel got them.
+    pub program_unserved: Option<u64>,
+}
+
+/// A worker.
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkerStatus {
+    /// Its number, which is that of its queue.
+    pub worker: usize,
+    /// Its core.
+    pub core: usize,
+    /// Whether it is pinned there.
+    pub pinned: bool,
+    /// Its thread.
+    pub thread_id: i32,
+    /// Rounds over its ports.
+    pub rounds: u64,
+    /// Rounds that found a frame.
+    pub busy_rounds: u64,
+    /// How often it slept.
+    pub sleeps: u64,
+    /// Its ports.
+    pub ports: Vec<PortStatus>,
+}
+
+/// A port of a worker.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PortStatus {
+    /// The device.
+    pub device: String,
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Frames that no rule took and that the kernel has anyway.
+    pub passed: u64,
+    /// Frames received here that an outgoing port took.
+    pub handed: u64,
+    /// Frames received here that an outgoing port refused.
+    pub refused: u64,
+    /// Frames that went to another worker.
+    pub crossed_out: u64,
+    /// Frames that came from another worker.
+    pub crossed_in: u64,
+    /// Copies that mirror made of frames received here.
+    pub mirrored: u64,
+    /// Frames transmitted by this port.
+    pub tx_frames: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Dropped, by reason: on the way in, by rules, and on the way out.
+    pub drops: BTreeMap<&'static str, u64>,
+    /// Of these, frames that were received and ended in this worker before any outgoing port.
+    #[serde(skip)]
+    dropped_inside: u64,
+}
+
+impl PortStatus {
+    /// Frames that came in here and are not accounted for: 0 between bursts.
+    #[must_use]
+    pub fn missing(&self) -> i64 {
+        let came = self.rx_frames + self.mirrored + self.crossed_in;
+        let went = self.passed + self.handed + self.refused + self.crossed_out + self.dropped_inside;
+        came as i64 - went as i64
+    }
+}
+
+impl Running {
+    /// What it is doing now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let workers = self.pool.workers.iter().enumerate().map(|(index, w)| WorkerStatus {
+            core: w.core,
+            pinned: w.pinned,
+            thread_id: w.thread_id,
+            ..worker(index, &w.shared, &self.served, &self.layout)
+        });
+        Status {
+            pid: std::process::id(),
+            uptime_ms: monotonic_ms().saturating_sub(self.started_ms),
+            devices: self.served.iter().map(device).collect(),
+            workers: workers.collect(),
+            bypassed: self.rules.bypassed.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl Stopped {
+    /// What each worker did in all.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerStatus> {
+        let shared = self.ended.iter().map(|(shared, _)| shared).enumerate();
+        shared.map(|(index, shared)| worker(index, shared, &self.served, &self.layout)).collect()
+    }
+
+    /// Frames that nobody owns any more and that were not given back, over all workers; `None` if a worker panicked.
+    #[must_use]
+    pub fn outstanding(&self) -> Option<usize> {
+        self.ended.iter().map(|(_, ended)| ended.map(|e| e.outstanding)).sum()
+    }
+}
+
+fn device(served: &Served) -> DeviceStatus {
+    let tally = match &served.hold {
+        Hold::Steering(steering) => steering.counters().ok(),
+        Hold::Behind(behind) => behind.counters().ok(),
+        Hold::Nothing => None,
+    };
+    DeviceStatus {
+        device: served.wanted.key.to_string(),
+        mode: served.mode_in_use(),
+        reason: served.reason.clone(),
+        queues: served.queues,
+        program_passed: tally.as_ref().map(|t| t.passed),
+        program_taken: tally.as_ref().map(|t| t.taken),
+        program_unserved: tally.as_ref().map(|t| t.unserved),
+    }
+}
+
+fn worker(index: usize, shared: &Shared, served: &[Served], layout: &Layout) -> WorkerStatus {
+    let published = shared.ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+    let port = |(port, cells): (usize, &PortCells)| {
+        let stats = published.get(port).cloned().unwrap_or_default();
+        let inside = |reason: DropReason| load(&cells.drops[reason.index()]);
+        let drops = DropReason::ALL
+            .iter()
+            .map(|reason| (reason.as_str(), inside(*reason) + stats.drops[reason.index()]))
+            .filter(|(_, count)| *count != 0)
+            .collect();
+        PortStatus {
+            device: layout.ports[index].get(port).map_or_else(String::new, |d| served[*d].wanted.key.to_string()),
+            rx_frames: load(&cells.rx_frames),
+            rx_bytes: load(&cells.rx_bytes),
+            passed: load(&cells.passed),
+            handed: load(&cells.handed),
+            refused: load(&cells.refused),
+            crossed_out: load(&cells.crossed),
+            crossed_in: load(&cells.crossed_in),
+            mirrored: load(&cells.mirrored),
+            tx_frames: stats.tx_frames,
+            tx_bytes: stats.tx_bytes,
+            drops,
+            dropped_inside: DropReason::ALL.iter().map(|r| inside(*r)).sum(),
+        }
+    };
+    WorkerStatus {
+        worker: index,
+        core: 0,
+        pinned: false,
+        thread_id: 0,
+        rounds: load(&shared.cells.rounds),
+        busy_rounds: load(&shared.cells.busy_rounds),
+        sleeps: load(&shared.cells.sleeps),
+        ports: shared.cells.ports.iter().enumerate().map(port).collect(),
+    }
+}

@@ -1,0 +1,122 @@
+//! `viscum run` from start to end: start, answer questions, end on a signal. What it says goes to the given printer.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::config::Config;
+use super::control::{ControlError, Listener, Request, Response};
+use super::forward::{ForwardError, Running, Stopped};
+use super::rules::{RulesError, read};
+use super::show::show;
+use crate::types::DeviceKey;
+
+/// Why `viscum run` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Rules, devices, workers.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
+    /// Rules files.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Signals cannot be caught.
+    #[error("cannot catch SIGINT and SIGTERM: {0}")]
+    Signals(std::io::Error),
+}
+
+/// What is told while it runs; printing is the command line's.
+pub trait Printer: Send + Sync {
+    /// The forwarder forwards.
+    fn ready(&self, running: &Running, config: &Config);
+    /// Rules were changed; `what` says how.
+    fn changed(&self, what: &str);
+    /// How `status` is shown.
+    fn status(&self, running: &Running, json: bool) -> String;
+}
+
+/// Forwards until SIGINT or SIGTERM.
+///
+/// # Errors
+/// [`RunError`]; nothing is left attached.
+pub fn run(config: &Config, printer: &Arc<dyn Printer>) -> Result<Stopped, RunError> {
+    let files = read(&config.rules)?;
+    // Before anything is attached: a signal that comes early must not leave half of it, and a used socket is an error at once.
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(RunError::Signals)?;
+    let listener = Listener::bind(&config.socket, config.control_group.as_deref())?;
+    let running = Arc::new(Mutex::new(Some(Running::start(&files, config)?)));
+    if let Some(running) = lock(&running).as_ref() {
+        printer.ready(running, config);
+    }
+    let (asked, told) = (Arc::clone(&running), Arc::clone(printer));
+    let listener = Arc::new(listener);
+    let serving = Arc::clone(&listener);
+    let spawned = std::thread::Builder::new()
+        .name("viscum-control".to_owned())
+        .spawn(move || serving.serve(&|request| answer(&asked, &told, request)));
+    if let Err(source) = spawned {
+        stop(&running);
+        return Err(ControlError::Listen { path: config.socket.clone(), source }.into());
+    }
+    signals.forever().next();
+    listener.remove();
+    match stop(&running) {
+        Some(stopped) => Ok(stopped),
+        None => unreachable!("only this function takes the forwarder out"),
+    }
+}
+
+type Shared = Arc<Mutex<Option<Running>>>;
+
+fn lock(running: &Shared) -> std::sync::MutexGuard<'_, Option<Running>> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn stop(running: &Shared) -> Option<Stopped> {
+    lock(running).take().map(Running::stop)
+}
+
+fn answer(running: &Shared, printer: &Arc<dyn Printer>, request: Request) -> Response {
+    let mut guard = lock(running);
+    let Some(running) = guard.as_mut() else {
+        return Response { ok: false, text: "the forwarder is ending".to_owned() };
+    };
+    let failed = |error: ForwardError| Response { ok: false, text: error.to_string() };
+    let done = |text: String| Response { ok: true, text };
+    match request {
+        Request::Show { device, netns, ingress, statistics, json } => {
+            let direction = Request::direction(ingress);
+            match show(running, device.as_deref(), netns.as_deref(), direction, statistics, json) {
+                Ok(text) => done(text),
+                Err(text) => Response { ok: false, text },
+            }
+        }
+        Request::Status { json } => done(printer.status(running, json)),
+        Request::Bypass { device, netns, on } => {
+            let key = DeviceKey::new(netns.as_deref(), &device);
+            let words = if on { "are taken away" } else { "are back" };
+            match running.bypass(&key, on) {
+                Ok(()) => {
+                    let text = format!("the ingress filters of {key} {words}\n");
+                    printer.changed(text.trim_end());
+                    done(text)
+                }
+                Err(error) => failed(error),
+            }
+        }
+        Request::Reload { files } => match running.reload(&files) {
+            Ok(notes) => {
+                let mut text: String =
+                    notes.iter().map(|(file, note)| format!("{file}:{}: {}\n", note.line, note.text)).collect();
+                text.push_str(&format!("{} filters are in force\n", running.rules.store.filter_count()));
+                printer.changed("all rules were replaced");
+                done(text)
+            }
+            Err(error) => failed(error),
+        },
+    }
+}
