@@ -27,6 +27,8 @@ pub mod ebpf;
 
 pub mod port;
 
-pub mod worker;
+// pub mod worker;
 
 pub mod app;
+
+pub mod lab;

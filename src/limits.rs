@@ -24,6 +24,9 @@ pub const TAGGED_FRAME_LEN_MIN: usize = 20;
 pub const RECLASSIFY_MAX: u32 = 16;
 /// How deep mirred may call itself: `MIRRED_NEST_LIMIT`, net/sched/act_mirred.c.
 pub const MIRRED_NEST_MAX: u32 = 4;
+/// How many frames one frame may cause to be received through veth pairs in a replay: rules can send it round and round, and the
+/// kernel would do so for ever.
+pub const VETH_HOPS_MAX: u32 = 64;
 /// Actions in one filter: `TCA_ACT_MAX_PRIO`, include/uapi/linux/pkt_cls.h. Also bounds `jump`.
 pub const ACTIONS_PER_FILTER_MAX: usize = 32;
 /// Keys in one u32 node: the kernel's `nkeys` is a byte; tc allocates 128 (`f_u32.c`, `struct { struct tc_u32_sel sel; struct tc_u32_key keys[128]; }`).

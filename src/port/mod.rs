@@ -10,6 +10,8 @@ pub mod pcap;
 mod stats;
 mod tap;
 #[cfg(test)]
+mod root_tests;
+#[cfg(test)]
 mod tests;
 
 pub use afpacket::{AfPacket, PacketConfig};

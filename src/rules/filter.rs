@@ -112,7 +112,7 @@ pub struct FlowerRule {
 }
 
 /// The keys of a flower filter. `None`: not compared. Values are already masked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlowerKey {
     /// The filter's protocol unless that is `all`: compared with the type of the packet (`eth_type`).
     pub eth_type: Option<u16>,
@@ -139,7 +139,7 @@ pub struct FlowerKey {
 }
 
 /// A flower port: masked, or a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PortMatch {
     /// `80` or `80/0xfff0`: value (already masked) and mask.
     Masked(u16, u16),

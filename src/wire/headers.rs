@@ -93,7 +93,7 @@ impl Headers {
         }
         let mut found = Self { ip: Some(IpVersion::V6), ip_proto: frame[ETHERNET_LEN + 6], ..Self::NONE };
         let mut offset = ETHERNET_LEN + IPV6_LEN;
-        // The IPv6 header itself is allowed without being counted.
+        // The IPv6 header itself is not counted.
         for _ in 0..=HEADERS_MAX {
             match found.ip_proto {
                 IPV6_HOP_BY_HOP | IPV6_ROUTING | IPV6_DESTINATION => {
@@ -112,10 +112,10 @@ impl Headers {
                     found.ip_proto = frame[offset];
                     return found;
                 }
-                _ => break,
+                _ => return found.with_l4(frame, offset),
             }
         }
-        found.with_l4(frame, offset)
+        found
     }
 
     fn with_l4(mut self, frame: &[u8], l4: usize) -> Self {

@@ -27,3 +27,6 @@ pub fn be32(data: &[u8], offset: usize) -> u32 {
     let word: [u8; 4] = data[offset..offset + 4].try_into().expect("a slice of four bytes is an array of four");
     u32::from_be_bytes(word)
 }
+
+#[cfg(test)]
+mod tests;

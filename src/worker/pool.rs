@@ -176,6 +176,7 @@ fn spawn(
         cells: Arc::clone(&cells),
         ports: std::sync::Mutex::new(Vec::with_capacity(seat.ports.len())),
     });
+    let frame_len_max = seat.pool.chunk_len();
     let engine = Engine {
         pool: seat.pool,
         ports: seat.ports,
@@ -183,8 +184,7 @@ fn spawn(
         cells,
         crossings: crossings.to_vec(),
         index,
-        staging: Staging::new(),
-        random: 0x9e37_79b9 ^ (index as u32 + 1),
+        staging: Staging::new(frame_len_max, 0x9e37_79b9 ^ (index as u32 + 1)),
         now_ms: 1,
     };
     let core = seat.core;

@@ -1,101 +1,138 @@
-//! Copies that mirror makes while a frame is classified: kept in memory that was taken at start, sent right afterwards.
+//! Copies that mirror makes while a frame is classified: in buffers that were taken at start, sent right afterwards.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::limits::{ACTIONS_PER_FILTER_MAX, FRAME_LEN_MAX};
-use crate::plan::Outlet;
-use crate::types::{DeviceId, Direction, DropReason, PacketMeta};
+use crate::limits::VLAN_TAG_LEN;
+use crate::plan::{Disposition, Outlet, Overlimits};
+use crate::types::{DeviceId, DropReason, PacketMeta};
 
-/// Bytes of copies that one frame may cause: a list of mirrors of a long frame.
-const BYTES_MAX: usize = 8 * FRAME_LEN_MAX;
 /// Copies that one frame may cause.
-const COPIES_MAX: usize = ACTIONS_PER_FILTER_MAX * 4;
+const COPIES_MAX: usize = 32;
+
+/// A buffer with a copy. The tag's place is kept free in front of the frame.
+#[derive(Debug)]
+pub(super) struct Copy {
+    bytes: Box<[u8]>,
+    len: usize,
+}
+
+impl AsMut<[u8]> for Copy {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[VLAN_TAG_LEN..VLAN_TAG_LEN + self.len]
+    }
+}
+
+/// A copy that a device is to transmit.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub device: DeviceId,
+    pub overlimits: Overlimits,
+    copy: Copy,
+    start: usize,
+}
+
+impl Ready {
+    /// As it goes on the wire.
+    pub fn frame(&self) -> &[u8] {
+        &self.copy.bytes[self.start..VLAN_TAG_LEN + self.copy.len]
+    }
+}
 
 /// See the file's head.
 #[derive(Debug)]
 pub(super) struct Staging {
-    bytes: Vec<u8>,
-    copies: Vec<(DeviceId, usize)>,
-    lost: Vec<DropReason>,
+    free: Vec<Box<[u8]>>,
+    ready: Vec<Ready>,
+    /// Copies that ended on the way, by reason; read and cleared by the worker.
+    pub lost: [u64; DropReason::ALL.len()],
+    /// Whether anything is in `lost`.
+    pub any_lost: bool,
     up: Arc<[AtomicBool]>,
+    random: u32,
 }
 
 impl Staging {
-    pub fn new() -> Self {
+    /// For frames of at most `frame_len_max` bytes; all memory is taken now.
+    pub fn new(frame_len_max: usize, seed: u32) -> Self {
         Self {
-            bytes: Vec::with_capacity(BYTES_MAX),
-            copies: Vec::with_capacity(COPIES_MAX),
-            lost: Vec::with_capacity(COPIES_MAX),
+            free: (0..COPIES_MAX).map(|_| vec![0; VLAN_TAG_LEN + frame_len_max].into_boxed_slice()).collect(),
+            ready: Vec::with_capacity(COPIES_MAX),
+            lost: [0; DropReason::ALL.len()],
+            any_lost: false,
             up: Arc::from([]),
+            random: seed | 1,
         }
     }
 
-    /// Forgets the copies of the frame before. `up` says which devices are up.
+    /// Before a frame is classified. `up` says which devices are up.
     pub fn begin(&mut self, up: &Arc<[AtomicBool]>) {
         if !Arc::ptr_eq(&self.up, up) {
             self.up = Arc::clone(up);
         }
-        self.bytes.clear();
-        self.copies.clear();
-        self.lost.clear();
     }
 
-    pub fn len(&self) -> usize {
-        self.copies.len()
+    /// The next copy to send; give it back with [`Staging::done`].
+    pub fn next(&mut self) -> Option<Ready> {
+        self.ready.pop()
     }
 
-    /// A copy as it goes on the wire, and the device that transmits it.
-    pub fn copy(&self, index: usize) -> (DeviceId, &[u8]) {
-        let start = if index == 0 { 0 } else { self.copies[index - 1].1 };
-        let (device, end) = self.copies[index];
-        (device, &self.bytes[start..end])
+    pub fn done(&mut self, ready: Ready) {
+        self.free.push(ready.copy.bytes);
     }
 
-    /// Why copies were not kept.
-    pub fn take_lost(&mut self) -> std::vec::Drain<'_, DropReason> {
-        self.copies.clear();
-        self.lost.drain(..)
+    fn lose(&mut self, reason: DropReason) {
+        self.lost[reason.index()] += 1;
+        self.any_lost = true;
     }
 }
 
 impl Outlet for Staging {
+    type Copy = Copy;
+
     fn is_up(&self, device: DeviceId) -> bool {
         self.up.get(device.index()).is_none_or(|up| up.load(Ordering::Relaxed))
     }
 
-    fn mirror(
-        &mut self,
-        device: DeviceId,
-        direction: Direction,
-        data: &[u8],
-        meta: &PacketMeta,
-    ) -> Result<(), DropReason> {
-        let len = data.len() + if meta.tag.is_some() { crate::limits::VLAN_TAG_LEN } else { 0 };
-        let reason = match direction {
-            // What would go up a stack from here cannot: such rules are refused before anything is attached.
-            Direction::Ingress => Some(DropReason::NoStack),
-            Direction::Egress if self.copies.len() == COPIES_MAX || self.bytes.len() + len > BYTES_MAX => {
-                Some(DropReason::NoBuffer)
-            }
-            Direction::Egress => None,
+    fn copy(&mut self, data: &[u8]) -> Option<Copy> {
+        let Some(mut bytes) = self.free.pop() else {
+            self.lose(DropReason::NoBuffer);
+            return None;
         };
-        if let Some(reason) = reason {
-            if self.lost.len() < COPIES_MAX {
-                self.lost.push(reason);
-            }
-            return Err(reason);
+        if data.len() + VLAN_TAG_LEN > bytes.len() {
+            self.free.push(bytes);
+            self.lose(DropReason::TooLong);
+            return None;
         }
-        match meta.tag {
-            None => self.bytes.extend_from_slice(data),
-            Some(tag) => {
-                self.bytes.extend_from_slice(&data[..12]);
-                self.bytes.extend_from_slice(&tag.tpid.to_be_bytes());
-                self.bytes.extend_from_slice(&tag.tci.to_be_bytes());
-                self.bytes.extend_from_slice(&data[12..]);
+        bytes[VLAN_TAG_LEN..VLAN_TAG_LEN + data.len()].copy_from_slice(data);
+        Some(Copy { bytes, len: data.len() })
+    }
+
+    fn settle(&mut self, mut copy: Copy, meta: &PacketMeta, disposition: &Disposition) -> bool {
+        let reason = match *disposition {
+            Disposition::Transmit { device, overlimits } => {
+                let mut start = VLAN_TAG_LEN;
+                if let Some(tag) = meta.tag {
+                    start = 0;
+                    crate::wire::vlan::put_back(&mut copy.bytes[..VLAN_TAG_LEN + copy.len], tag);
+                }
+                self.ready.push(Ready { device, overlimits, copy, start });
+                return true;
             }
-        }
-        self.copies.push((device, self.bytes.len()));
-        Ok(())
+            // Rules that let a copy into a stack are refused before anything is attached.
+            Disposition::Stack { .. } => DropReason::NoStack,
+            Disposition::Dropped { reason, .. } => reason,
+        };
+        self.lose(reason);
+        self.free.push(copy.bytes);
+        true
+    }
+
+    fn random_below(&mut self, bound: u32) -> u32 {
+        // Marsaglia's xorshift32: chance enough for `random netrand`.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 17;
+        self.random ^= self.random << 5;
+        self.random % bound.max(1)
     }
 }

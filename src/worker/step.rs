@@ -6,9 +6,10 @@ use super::cells::{WorkerCells, bump};
 use super::crossing::Crossing;
 use super::generation::{Egress, Generation, Lane, OnPass};
 use super::staging::Staging;
-use crate::plan::{Disposition, Packet};
+use crate::plan::{Disposition, Overlimits, Packet};
 use crate::port::{Batch, Frame, FramePool, Port};
-use crate::types::DropReason;
+use crate::rules::CounterSink;
+use crate::types::{DeviceId, DropReason};
 use crate::wire::vlan;
 
 /// The rules that a worker runs.
@@ -28,7 +29,6 @@ pub(super) struct Engine {
     pub crossings: Vec<Crossing>,
     pub index: usize,
     pub staging: Staging,
-    pub random: u32,
     pub now_ms: u64,
 }
 
@@ -72,30 +72,28 @@ impl Engine {
             Disposition::Transmit { device, overlimits } => {
                 let sent = self.transmit(generation.egress(device), port, frame);
                 if sent.is_err() {
-                    overlimits.count(&mut generation.cells.writer(self.now_ms));
+                    count_overlimits(generation, &overlimits, self.now_ms);
                 }
             }
             Disposition::Stack { .. } => self.pass(generation.lanes[port], port, frame),
-            Disposition::Dropped(reason) => self.drop_frame(port, reason, frame),
+            Disposition::Dropped { reason, .. } => self.drop_frame(port, reason, frame),
         }
     }
 
     /// What the rules make of a frame; its bytes are rewritten in place and its tag is back.
     fn classify(&mut self, generation: &Generation, port: usize, frame: &mut Frame) -> Disposition {
         let Lane { hook: Some(hook), mac, .. } = generation.lanes[port] else {
-            return Disposition::Stack { device: crate::types::DeviceId(0) };
+            return Disposition::Stack { device: DeviceId(0) };
         };
         let data = self.pool.data_mut(frame);
         let received = match vlan::receive(data, mac) {
             Ok(received) => received,
-            Err(reason) => return Disposition::Dropped(reason),
+            Err(reason) => return Disposition::Dropped { device: DeviceId(0), reason },
         };
         let mut packet = Packet { data: &mut data[received.start..], meta: received.meta };
         let mut counters = generation.cells.writer(self.now_ms);
         self.staging.begin(&generation.up);
-        let random = &mut self.random;
-        let verdict =
-            generation.plan.run(hook, &mut packet, &mut counters, &mut self.staging, &mut |n| xorshift(random) % n);
+        let verdict = generation.plan.run(hook, &mut packet, &mut counters, &mut self.staging);
         if let Some(tag) = packet.meta.tag {
             vlan::put_back(data, tag);
         }
@@ -104,19 +102,26 @@ impl Engine {
 
     /// The copies that mirror made while the frame was classified.
     fn send_copies(&mut self, generation: &Generation, port: usize) {
-        for index in 0..self.staging.len() {
+        while let Some(ready) = self.staging.next() {
             bump(&self.cells.ports[port].mirrored, 1);
-            let (device, bytes) = self.staging.copy(index);
-            match self.pool.alloc_copy(bytes) {
-                Ok(frame) => {
-                    // A copy that is not sent is counted where it was to go; mirror goes on whatever became of it.
-                    let _counted = self.transmit(generation.egress(device), port, frame);
+            let sent = match self.pool.alloc_copy(ready.frame()) {
+                Ok(frame) => self.transmit(generation.egress(ready.device), port, frame),
+                Err(reason) => {
+                    self.cells.ports[port].drop_one(reason);
+                    Err(reason)
                 }
-                Err(reason) => self.cells.ports[port].drop_one(reason),
+            };
+            if sent.is_err() {
+                count_overlimits(generation, &ready.overlimits, self.now_ms);
             }
+            self.staging.done(ready);
         }
-        for reason in self.staging.take_lost() {
-            self.cells.ports[port].drop_one(reason);
+        if self.staging.any_lost {
+            self.staging.any_lost = false;
+            for (cell, lost) in self.cells.ports[port].drops.iter().zip(&mut self.staging.lost) {
+                bump(&self.cells.ports[port].mirrored, *lost);
+                bump(cell, std::mem::take(lost));
+            }
         }
     }
 
@@ -174,10 +179,10 @@ impl Engine {
     }
 }
 
-/// Marsaglia's xorshift32: chance enough for `random netrand`.
-fn xorshift(state: &mut u32) -> u32 {
-    *state ^= *state << 13;
-    *state ^= *state >> 17;
-    *state ^= *state << 5;
-    *state
+/// The redirects that led to a failed transmission hear of it.
+fn count_overlimits(generation: &Generation, overlimits: &Overlimits, now_ms: u64) {
+    let mut counters = generation.cells.writer(now_ms);
+    for word in overlimits.words() {
+        counters.add(*word, 1);
+    }
 }

@@ -72,7 +72,8 @@ impl Dissected {
         self.ip_proto = header[6];
         self.ipv6 = Some((array(&header[8..24]), array(&header[24..40])));
         let mut rest = &network[40..];
-        for _ in 0..HEADERS_MAX {
+        // The IPv6 header itself is not counted.
+        for _ in 0..=HEADERS_MAX {
             match self.ip_proto {
                 // Hop-by-hop, routing and destination options.
                 0 | 43 | 60 => {

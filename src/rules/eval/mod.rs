@@ -8,7 +8,9 @@ mod classify;
 mod flower;
 mod u32_filter;
 
-use crate::limits::{ETHERNET_LEN, TAGGED_FRAME_LEN_MIN, VLAN_TAG_LEN};
+use std::collections::VecDeque;
+
+use crate::limits::{ETHERNET_LEN, TAGGED_FRAME_LEN_MIN, VETH_HOPS_MAX, VLAN_TAG_LEN};
 use crate::rules::{Control, Counters, Ruleset};
 use crate::types::{
     Device, DeviceId, DeviceKind, Direction, DropReason, MacAddr, PacketMeta, PacketType, Topology, VlanTag, ethertype,
@@ -74,7 +76,7 @@ impl Network<'_> {
             events: Vec::new(),
             nest: 0,
             places: Vec::new(),
-            wire: Vec::new(),
+            wire: VecDeque::new(),
         };
         match Skb::from_wire(frame, self.topology.device(device)) {
             None => run.drop_frame(device, DropReason::Malformed),
@@ -84,7 +86,7 @@ impl Network<'_> {
         }
         // What a veth transmits is received by its peer, after the present frame is done (netif_rx).
         let mut hops = 0;
-        while let Some((device, skb)) = run.wire.pop() {
+        while let Some((device, skb)) = run.wire.pop_front() {
             hops += 1;
             if hops > VETH_HOPS_MAX {
                 run.drop_frame(device, DropReason::MirredLoop);
@@ -95,9 +97,6 @@ impl Network<'_> {
         run.events
     }
 }
-
-/// Rules can send a frame round and round through veth pairs; the kernel would do so for ever.
-const VETH_HOPS_MAX: usize = 64;
 
 /// A frame with what travels beside it (`struct sk_buff`): the outer tag is not in the data.
 #[derive(Clone, Debug)]
@@ -203,7 +202,7 @@ pub(super) struct Run<'a> {
     /// The hooks that the frame is in, innermost last.
     places: Vec<(DeviceId, Direction)>,
     /// What waits on the far end of a veth.
-    wire: Vec<(DeviceId, Skb)>,
+    wire: VecDeque<(DeviceId, Skb)>,
 }
 
 impl Run<'_> {
@@ -226,6 +225,7 @@ impl Run<'_> {
                 return true;
             }
             HookVerdict::Sent => return true,
+            HookVerdict::Lost => return false,
         }
         match enter_stack(&mut skb.data, &mut skb.meta) {
             Ok(()) => self.events.push(Event::Stack { device, data: skb.data, meta: skb.meta }),
@@ -248,6 +248,7 @@ impl Run<'_> {
                 return true;
             }
             HookVerdict::Sent => return true,
+            HookVerdict::Lost => return false,
         }
         self.drive(device, skb)
     }
@@ -276,7 +277,7 @@ impl Run<'_> {
         skb.meta.priority = 0;
         skb.meta.protocol = protocol_of(&skb.data);
         skb.meta.ptype = packet_type(&skb.data, to.mac);
-        self.wire.push((peer, skb));
+        self.wire.push_back((peer, skb));
         true
     }
 
@@ -300,6 +301,7 @@ impl Run<'_> {
             },
             Outcome::Shot(reason) => HookVerdict::Drop(reason),
             Outcome::Sent => HookVerdict::Sent,
+            Outcome::Lost => HookVerdict::Lost,
         }
     }
 }
@@ -313,6 +315,8 @@ enum HookVerdict {
     Consumed(DropReason),
     /// A redirect has it.
     Sent,
+    /// A redirect at egress lost it, and the drop was noted where it happened; whoever handed it over hears of it.
+    Lost,
 }
 
 /// What classification, a filter or an action list came to.
@@ -324,6 +328,8 @@ pub(super) enum Outcome {
     Shot(DropReason),
     /// mirred has sent it on (`TC_ACT_CONSUMED`, or `stolen` by a redirect).
     Sent,
+    /// mirred at egress tried to send it on (`TC_ACT_SHOT`); the drop was noted where it happened.
+    Lost,
 }
 
 #[cfg(test)]

@@ -1,0 +1,280 @@
+//! Programs into the kernel and onto devices, and their counts back. It decides nothing about frames.
+
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+
+use super::asm::{MapRef, Text};
+use super::count::{BLOCK_WORDS, SlotKind, Total};
+use super::steer::{Object, Target};
+use crate::limits::QUEUES_MAX;
+use crate::rules::CounterSource;
+use crate::sys::bpf::{
+    ClsFilter, Error, Kind, Link, Mode, PerCpuMap, Program, SocketMap, remove_leftover, wait_for_running_programs,
+};
+
+/// Where an XDP program is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpMode {
+    /// In the driver, or not at all.
+    Native,
+    /// In the network core.
+    Generic,
+    /// In the driver if that is possible, else in the network core.
+    Auto,
+}
+
+/// What programs counted: totals, and the ruleset's words of the frames that were passed (XDP only).
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Frames that the rules left to the kernel.
+    pub passed: u64,
+    /// Frames that the rules took.
+    pub taken: u64,
+    /// Of the taken, those that went to the kernel because their queue had no AF_XDP socket.
+    pub unserved: u64,
+    /// Words by number; joined as their kind wants.
+    pub words: BTreeMap<u32, (SlotKind, u64)>,
+}
+
+impl CounterSource for Tally {
+    fn word(&self, word: u32) -> u64 {
+        self.words.get(&word).map_or(0, |(_, value)| *value)
+    }
+}
+
+impl Tally {
+    /// Calls `each` with every word that was counted. Times of actions are among them (first and last use, in
+    /// milliseconds of CLOCK_MONOTONIC), which must not be added up: `Counters::merge` knows.
+    pub fn read(&self, each: &mut dyn FnMut(u32, u64)) {
+        for (word, (_, value)) in &self.words {
+            each(*word, *value);
+        }
+    }
+
+    fn join(&mut self, word: u32, kind: SlotKind, value: u64) {
+        let (_, joined) = self.words.entry(word).or_insert((kind, 0));
+        *joined = kind.join(*joined, value);
+    }
+}
+
+/// A program in the kernel with its counters.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub program: Program,
+    counters: PerCpuMap,
+    words: Vec<super::CounterSlot>,
+}
+
+impl Loaded {
+    pub fn new(object: &Object, kind: Kind, suffix: &str, sockets: Option<&SocketMap>) -> Result<Self, Error> {
+        let counters = PerCpuMap::new(c"viscum_count", BLOCK_WORDS, object.counter_blocks())?;
+        let insns = with_maps(&object.text, &counters, sockets);
+        let program = Program::load(kind, suffix, &insns)?;
+        Ok(Self { program, counters, words: object.counter_words.clone() })
+    }
+
+    /// Adds what was counted so far.
+    pub fn read_into(&self, tally: &mut Tally) -> Result<(), Error> {
+        self.counters.read(&mut |slot, value| {
+            if let Some(counter) = slot.checked_sub(Total::COUNT) {
+                if let Some(counter) = self.words.get(counter) {
+                    tally.join(counter.word, counter.kind, value);
+                }
+            } else if slot == Total::Passed.slot() {
+                tally.passed += value;
+            } else if slot == Total::Taken.slot() {
+                tally.taken += value;
+            } else if slot == Total::Unserved.slot() {
+                tally.unserved += value;
+            }
+        })
+    }
+}
+
+/// The instructions with the maps' descriptors in place.
+fn with_maps(text: &Text, counters: &PerCpuMap, sockets: Option<&SocketMap>) -> Vec<u64> {
+    let mut insns = text.insns.clone();
+    for (at, map) in &text.maps {
+        insns[*at].imm = match map {
+            MapRef::Counters => counters.map().raw_fd(),
+            MapRef::Sockets => sockets.expect("an XDP program comes with a socket map").map().raw_fd(),
+        };
+    }
+    insns.into_iter().map(super::asm::Insn::raw).collect()
+}
+
+/// An XDP program on a device, until this is dropped or the process ends.
+#[derive(Debug)]
+pub struct Steering {
+    link: Link,
+    loaded: Loaded,
+    sockets: SocketMap,
+    mode: Mode,
+    not_native: Option<Error>,
+    retired: Tally,
+}
+
+impl Steering {
+    /// Loads and attaches. `ifindex` is of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// See [`Link::xdp`] and [`Program::load`]. In [`XdpMode::Auto`] what stands against native mode is not an error:
+    /// see [`Steering::not_native`].
+    ///
+    /// # Panics
+    /// If the object is for another target.
+    pub fn attach(object: &Object, ifindex: u32, mode: XdpMode) -> Result<Self, Error> {
+        assert_eq!(object.target, Target::Xdp, "an XDP program");
+        let sockets = SocketMap::new(c"viscum_sockets", QUEUES_MAX as u32)?;
+        let loaded = Loaded::new(object, Kind::Xdp, "steer", Some(&sockets))?;
+        let (first, second) = match mode {
+            XdpMode::Native => (Mode::Native, None),
+            XdpMode::Generic => (Mode::Generic, None),
+            XdpMode::Auto => (Mode::Native, Some(Mode::Generic)),
+        };
+        let (link, mode, not_native) = match (Link::xdp(&loaded.program, ifindex, first), second) {
+            (Ok(link), _) => (link, first, None),
+            (Err(error), Some(second)) if stands_against_native(&error) => {
+                (Link::xdp(&loaded.program, ifindex, second)?, second, Some(error))
+            }
+            (Err(error), _) => return Err(error),
+        };
+        Ok(Self { link, loaded, sockets, mode, not_native, retired: Tally::default() })
+    }
+
+    /// Why it is not in native mode, if [`XdpMode::Auto`] tried.
+    #[must_use]
+    pub fn not_native(&self) -> Option<&Error> {
+        self.not_native.as_ref()
+    }
+
+    /// The mode in use.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The sockets that taken frames go to; it stays the same over updates.
+    #[must_use]
+    pub fn xskmap(&self) -> &SocketMap {
+        &self.sockets
+    }
+
+    /// Hands frames of a queue to an AF_XDP socket.
+    ///
+    /// # Errors
+    /// See [`SocketMap::set`].
+    pub fn serve(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        self.sockets.set(queue, socket)
+    }
+
+    /// Puts a new program in the place of the old one, atomically; returns when the old one has finished its last frame.
+    /// What the old one counted is kept.
+    ///
+    /// # Errors
+    /// See [`Program::load`] and [`Link::update`]; the old program stays then.
+    pub fn update(&mut self, object: &Object) -> Result<(), Error> {
+        assert_eq!(object.target, Target::Xdp, "an XDP program");
+        let new = Loaded::new(object, Kind::Xdp, "steer", Some(&self.sockets))?;
+        self.link.update(&new.program)?;
+        let old = std::mem::replace(&mut self.loaded, new);
+        wait_for_running_programs();
+        old.read_into(&mut self.retired)
+    }
+
+    /// All that was counted since [`Steering::attach`].
+    ///
+    /// # Errors
+    /// What the kernel says; not expected.
+    pub fn counters(&self) -> Result<Tally, Error> {
+        let mut tally = self.retired.clone();
+        self.loaded.read_into(&mut tally)?;
+        Ok(tally)
+    }
+}
+
+/// Errors after which generic mode may still work.
+fn stands_against_native(error: &Error) -> bool {
+    matches!(error, Error::Unsupported { .. } | Error::MtuTooLarge { .. } | Error::NoSpace { .. })
+}
+
+/// How a [`DropBehind`] hangs on its device.
+#[derive(Debug)]
+enum Hanger {
+    Tcx(Link),
+    Cls(ClsFilter),
+}
+
+/// A classifier that drops behind a tap, until this is dropped. With tcx it also ends with the process.
+#[derive(Debug)]
+pub struct DropBehind {
+    hanger: Hanger,
+    loaded: Loaded,
+    retired: Tally,
+}
+
+impl DropBehind {
+    /// Loads and attaches at ingress: on a tcx link, or as cls_bpf where the kernel has no tcx. A cls_bpf filter of ours that
+    /// a killed process left is removed first.
+    ///
+    /// # Errors
+    /// See [`Link::tcx_ingress`], [`ClsFilter::attach`] and [`Program::load`].
+    ///
+    /// # Panics
+    /// If the object is for another target.
+    pub fn attach(object: &Object, ifindex: u32) -> Result<Self, Error> {
+        assert_eq!(object.target, Target::DropBehind, "a classifier");
+        remove_leftover(ifindex);
+        let loaded = Loaded::new(object, Kind::Classifier, "behind", None)?;
+        match Link::tcx_ingress(&loaded.program, ifindex) {
+            Ok(link) => Ok(Self { hanger: Hanger::Tcx(link), loaded, retired: Tally::default() }),
+            Err(Error::Unsupported { .. }) => Self::attach_cls(object, ifindex),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`DropBehind::attach`], without trying tcx.
+    ///
+    /// # Errors
+    /// See [`ClsFilter::attach`] and [`Program::load`].
+    pub fn attach_cls(object: &Object, ifindex: u32) -> Result<Self, Error> {
+        let loaded = Loaded::new(object, Kind::Classifier, "behind", None)?;
+        let hanger = Hanger::Cls(ClsFilter::attach(&loaded.program, ifindex)?);
+        Ok(Self { hanger, loaded, retired: Tally::default() })
+    }
+
+    /// How it is attached: `tcx`, or `cls_bpf`.
+    #[must_use]
+    pub fn mode(&self) -> &'static str {
+        match self.hanger {
+            Hanger::Tcx(_) => "tcx",
+            Hanger::Cls(_) => "cls_bpf",
+        }
+    }
+
+    /// As [`Steering::update`].
+    ///
+    /// # Errors
+    /// See [`Program::load`] and [`Link::update`]; the old program stays then.
+    pub fn update(&mut self, object: &Object) -> Result<(), Error> {
+        assert_eq!(object.target, Target::DropBehind, "a classifier");
+        let new = Loaded::new(object, Kind::Classifier, "behind", None)?;
+        match &self.hanger {
+            Hanger::Tcx(link) => link.update(&new.program)?,
+            Hanger::Cls(filter) => filter.update(&new.program)?,
+        }
+        let old = std::mem::replace(&mut self.loaded, new);
+        wait_for_running_programs();
+        old.read_into(&mut self.retired)
+    }
+
+    /// Totals since [`DropBehind::attach`]; it counts no words, the tap's owner does.
+    ///
+    /// # Errors
+    /// What the kernel says; not expected.
+    pub fn counters(&self) -> Result<Tally, Error> {
+        let mut tally = self.retired.clone();
+        self.loaded.read_into(&mut tally)?;
+        Ok(tally)
+    }
+}

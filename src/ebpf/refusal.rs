@@ -1,0 +1,95 @@
+//! What a program of ours cannot do, by name, with what to use instead. Values only.
+
+/// A rule (or a whole hook) that cannot become an eBPF program.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{device} ingress{place}: {reason}")]
+pub struct Refusal {
+    /// The device, as the rules name it.
+    pub device: String,
+    /// ` chain C prio P handle H`, or nothing when it is the hook as a whole.
+    pub place: String,
+    /// Why, and what to do.
+    pub reason: Reason,
+}
+
+/// Why a rule is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// skbmod, and the frame is not taken.
+    #[error(
+        "skbmod rewrites a frame and then leaves it to the kernel (`{control}`); a frame that is left to the kernel cannot \
+         be changed. Redirect or drop it after the rewrite, or let the kernel's own tc do this rule"
+    )]
+    RewriteThenPass {
+        /// How the action list ends.
+        control: String,
+    },
+    /// skbedit of mark, priority or queue, and the frame is not taken.
+    #[error(
+        "skbedit sets {what} and then leaves the frame to the kernel (`{control}`), which would not see it. \
+         Redirect or drop the frame in the same rule, or let the kernel's own tc do this rule"
+    )]
+    EditThenPass {
+        /// The field.
+        what: &'static str,
+        /// How the action list ends.
+        control: String,
+    },
+    /// A copy of a frame that is not taken.
+    #[error(
+        "mirred mirror copies a frame that then goes on (`{control}`); AF_XDP cannot hand a frame back to the kernel. \
+         Use `--mode af-packet` for this device, or redirect the frame after the copy"
+    )]
+    MirrorThenPass {
+        /// How the action list ends.
+        control: String,
+    },
+    /// gact random.
+    #[error("gact random decides anew each time; the program and the forwarder would not agree. Use a fixed control")]
+    Random,
+    /// mirred ingress.
+    #[error(
+        "mirred ingress {mode} lets the frame in by another device, which is possible only inside the kernel. \
+         Use `mirred egress {mode}` to the peer of that device"
+    )]
+    MirredIngress {
+        /// `redirect` or `mirror`.
+        mode: &'static str,
+    },
+    /// A key far behind any header.
+    #[error("a key at {offset} lies more than {limit} bytes into the frame. Match nearer to its start")]
+    OffsetTooFar {
+        /// The key's offset.
+        offset: i32,
+        /// The farthest that is possible.
+        limit: u32,
+    },
+    /// Too many different key offsets.
+    #[error(
+        "the rules of this hook look at {count} different words of the frame; a program can hold {limit}. Use fewer"
+    )]
+    TooManyWords {
+        /// How many.
+        count: usize,
+        /// How many fit.
+        limit: usize,
+    },
+    /// Too many rules.
+    #[error(
+        "the rules of this hook make a program of {count} instructions; the kernel takes {limit}. Use fewer rules on this device"
+    )]
+    TooLarge {
+        /// How many.
+        count: usize,
+        /// How many the kernel takes.
+        limit: usize,
+    },
+    /// Too many counters.
+    #[error("the rules of this hook need {count} counters; a program can hold {limit}. Use fewer rules on this device")]
+    TooManyCounters {
+        /// How many.
+        count: usize,
+        /// How many fit.
+        limit: usize,
+    },
+}

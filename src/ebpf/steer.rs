@@ -1,0 +1,149 @@
+//! The programs as a whole: does the ingress hook of a device take this frame? It loads nothing.
+
+use std::collections::BTreeMap;
+
+use super::asm::{Alu, Asm, Cond, Helper, Label, MapRef, Reg, Size, Text};
+use super::classify::Classify;
+use super::count::{BLOCK_WORDS, BLOCKS_MAX, CounterSlot, Slots, Total, count_total};
+use super::dissect::dissect;
+use super::frame::prologue;
+use super::layout::{Layout, slot};
+use super::refusal::{Reason, Refusal};
+use super::verdict::{check, reachable, refusal, takes};
+use crate::rules::{Hook, Ruleset};
+use crate::types::{DeviceId, Direction};
+
+/// Which program is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// XDP: taken frames go to the queue's AF_XDP socket.
+    Xdp,
+    /// tcx or cls_bpf at ingress: taken frames are dropped, a tap has a copy of each.
+    DropBehind,
+}
+
+/// A program with what a loader must know of it.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// What it is for.
+    pub target: Target,
+    /// The instructions and where map descriptors go.
+    pub text: Text,
+    /// What the slots behind the totals count.
+    pub counter_words: Vec<CounterSlot>,
+    /// Whether it takes any frame; if not, an XDP program only counts.
+    pub takes: bool,
+}
+
+impl Object {
+    /// Blocks of [`BLOCK_WORDS`] slots that its counter map needs.
+    #[must_use]
+    pub fn counter_blocks(&self) -> u32 {
+        (Total::COUNT + self.counter_words.len()).div_ceil(BLOCK_WORDS) as u32
+    }
+}
+
+/// `XDP_PASS` and `XDP_REDIRECT`, include/uapi/linux/bpf.h.
+const XDP_PASS: i32 = 2;
+const XDP_REDIRECT: u32 = 4;
+/// Offset of `rx_queue_index` in `struct xdp_md`.
+const XDP_RX_QUEUE_INDEX: i16 = 16;
+/// `TC_ACT_SHOT` and `TCX_NEXT` (= `TC_ACT_UNSPEC`): the next program, then the kernel's own filters.
+const TC_ACT_SHOT: i32 = 2;
+const TCX_NEXT: i32 = -1;
+/// Instructions that the verifier looks at (`BPF_COMPLEXITY_LIMIT_INSNS`, include/linux/bpf.h); both copies and some paths twice.
+const INSNS_MAX: usize = 500_000;
+const NS_PER_MS: i32 = 1_000_000;
+
+/// Makes the program for the ingress hook of a device. A device without rules gets one that passes (and counts) everything.
+///
+/// What a program passes, the kernel's stack gets as `rules::eval` says; what it takes, `rules::eval` does not give to the
+/// stack. An XDP program counts, for what it passes, what `rules::eval` counts.
+///
+/// # Errors
+/// The first rule that cannot be expressed, by name, with what to use instead.
+pub fn steer(ruleset: &Ruleset, device: DeviceId, target: Target) -> Result<Object, Refusal> {
+    let none = Hook { device, direction: Direction::Ingress, chains: BTreeMap::new() };
+    let hook = ruleset.hook(device, Direction::Ingress).unwrap_or(&none);
+    check(ruleset, hook, target)?;
+    let takes = takes(ruleset, device);
+    let (text, counter_words) =
+        program(ruleset, hook, target, takes).map_err(|reason| refusal(ruleset, hook, None, reason))?;
+    Ok(Object { target, text, counter_words, takes })
+}
+
+fn program(ruleset: &Ruleset, hook: &Hook, target: Target, takes: bool) -> Result<(Text, Vec<CounterSlot>), Reason> {
+    let entries = reachable(ruleset, hook);
+    let layout = Layout::of(hook, &entries)?;
+    let mut asm = Asm::new();
+    let (untouched, take, pass) = (asm.label(), asm.label(), asm.label());
+    let mut slots = Slots::default();
+    prologue(&mut asm, &layout, target, untouched);
+    dissect(&mut asm, &layout, target);
+    if takes {
+        let chains = BTreeMap::new();
+        Classify { asm: &mut asm, ruleset, hook, layout: &layout, take, pass, slots: None, chains }.emit(&entries);
+    } else {
+        asm.jump(pass);
+    }
+    // Before the long copy that counts: jumps reach 32,767 instructions.
+    asm.bind(take);
+    taken(&mut asm, target);
+    asm.bind(untouched);
+    leave(&mut asm, target);
+
+    asm.bind(pass);
+    let (passed, never) = (asm.label(), asm.label());
+    if target == Target::Xdp {
+        now_ms(&mut asm);
+        let (chains, slots, take) = (BTreeMap::new(), Some(&mut slots), never);
+        Classify { asm: &mut asm, ruleset, hook, layout: &layout, take, pass: passed, slots, chains }.emit(&entries);
+    }
+    asm.bind(passed);
+    count_total(&mut asm, Total::Passed);
+    asm.bind(never);
+    leave(&mut asm, target);
+    let count = Total::COUNT + slots.used.len();
+    let limit = BLOCKS_MAX * BLOCK_WORDS;
+    if count > limit {
+        return Err(Reason::TooManyCounters { count, limit });
+    }
+    let text = asm
+        .finish()
+        .map_err(|far| Reason::TooLarge { count: far.distance, limit: usize::from(i16::MAX.unsigned_abs()) })?;
+    let count = text.insns.len();
+    if count > INSNS_MAX {
+        return Err(Reason::TooLarge { count, limit: INSNS_MAX });
+    }
+    Ok((text, slots.used))
+}
+
+fn leave(asm: &mut Asm, target: Target) {
+    asm.mov_imm(Reg::R0, if target == Target::Xdp { XDP_PASS } else { TCX_NEXT });
+    asm.exit();
+}
+
+/// Milliseconds on the monotonic clock, for the times of actions.
+fn now_ms(asm: &mut Asm) {
+    asm.call(Helper::KtimeNs);
+    asm.alu_imm(Alu::Div, Reg::R0, NS_PER_MS);
+    asm.store(Size::D, Reg::R10, slot::NOW_MS, Reg::R0);
+}
+
+fn taken(asm: &mut Asm, target: Target) {
+    count_total(asm, Total::Taken);
+    match target {
+        Target::Xdp => {
+            let served: Label = asm.label();
+            asm.load(Size::W, Reg::R2, Reg::R6, XDP_RX_QUEUE_INDEX);
+            asm.load_map(Reg::R1, MapRef::Sockets);
+            asm.mov_imm(Reg::R3, XDP_PASS);
+            asm.call(Helper::RedirectMap);
+            asm.jump_imm(Cond::Eq, Reg::R0, XDP_REDIRECT as i32, served);
+            count_total(asm, Total::Unserved);
+            asm.bind(served);
+        }
+        Target::DropBehind => asm.mov_imm(Reg::R0, TC_ACT_SHOT),
+    }
+    asm.exit();
+}

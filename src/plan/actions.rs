@@ -1,0 +1,245 @@
+//! What actions do to a frame: `tcf_action_exec()` and the `act_*.c` of net/sched, over the plan's flat steps.
+
+use super::run::{Place, Run, View};
+use super::{Disposition, Edit, Op, Outlet, Overlimits, Packet, Span, Step};
+use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, MIRRED_NEST_MAX};
+use crate::rules::{ActionWord, Control, CounterSink, RandomKind};
+use crate::types::{DeviceId, Direction, DropReason, PacketMeta, ethertype};
+use crate::wire::be16;
+use crate::wire::headers::{IPV4_LEN_MIN, IPV6_LEN};
+
+/// How it goes on after a step, a list of steps, a filter or a hook.
+#[derive(Clone, Copy)]
+pub(super) enum After {
+    /// A `TC_ACT_*`; `continue` is "nothing matched" as well.
+    Control(Control),
+    /// Dropped for a reason of its own.
+    Shot(DropReason),
+    /// The frame goes on at another device.
+    Redirect { direction: Direction, device: DeviceId, counters: u32 },
+}
+
+impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
+    /// `tcf_action_exec()`, net/sched/act_api.c. Without actions: pass. Jumps are bounded, so is the list.
+    pub(super) fn steps(&mut self, steps: Span, view: &mut View<'_, '_>) -> After {
+        let steps = steps.of(&self.plan.steps);
+        if steps.is_empty() {
+            return After::Control(Control::Pass);
+        }
+        let mut skip = 0;
+        let mut jumps = 0;
+        'restart: loop {
+            for step in &steps[skip..] {
+                match self.step(step, view) {
+                    After::Control(Control::Pipe) => {}
+                    After::Control(Control::Jump(count)) => {
+                        jumps += 1;
+                        let count = count as usize;
+                        if count == 0 || count > steps.len() || jumps >= ACTIONS_PER_FILTER_MAX {
+                            return After::Control(Control::Pass);
+                        }
+                        skip = count;
+                        continue 'restart;
+                    }
+                    after @ (After::Control(_) | After::Shot(_) | After::Redirect { .. }) => return after,
+                }
+            }
+            return After::Control(Control::Pipe);
+        }
+    }
+
+    fn step(&mut self, step: &Step, view: &mut View<'_, '_>) -> After {
+        let base = step.counters;
+        match step.op {
+            Op::Gact { control } => self.gact(base, view.bytes, control),
+            Op::GactRandom { control, kind, other, val } => {
+                let hit = match kind {
+                    RandomKind::Netrand => self.outlet.random_below(val) == 0,
+                    RandomKind::Determ => {
+                        self.counters.add(base + ActionWord::STATE, 1);
+                        self.counters.get(base + ActionWord::STATE) % u64::from(val) == 0
+                    }
+                };
+                self.gact(base, view.bytes, if hit { other } else { control })
+            }
+            Op::Redirect { direction, device } => self.redirect(base, view, direction, device),
+            Op::Mirror { direction, device, control } => self.mirror(base, view, direction, device, control),
+            Op::Skbedit { edit, control } => self.skbedit(base, view, &edit, control),
+            Op::SetMac { dmac, smac, etype, control } => {
+                let data = &mut *view.packet.data;
+                let fits = writable(data.len(), view.place.direction) >= ETHERNET_LEN;
+                if fits {
+                    set_mac(data, dmac, smac, etype);
+                }
+                self.skbmod(base, view.bytes, fits, control)
+            }
+            Op::SwapMac { control } => {
+                let data = &mut *view.packet.data;
+                let fits = writable(data.len(), view.place.direction) >= ETHERNET_LEN;
+                if fits {
+                    let (destination, rest) = data.split_at_mut(6);
+                    destination.swap_with_slice(&mut rest[..6]);
+                }
+                self.skbmod(base, view.bytes, fits, control)
+            }
+            Op::Ecn { control } => {
+                let fits = ecn(view.packet);
+                self.skbmod(base, view.bytes, fits, control)
+            }
+            Op::SkbmodShot => self.skbmod(base, view.bytes, false, Control::Shot),
+        }
+    }
+
+    /// The end of `tcf_gact_act()`, net/sched/act_gact.c.
+    fn gact(&mut self, base: u32, bytes: u64, control: Control) -> After {
+        self.counters.count_action(base, bytes);
+        if control == Control::Shot {
+            self.counters.add(base + ActionWord::DROPS, 1);
+        }
+        After::Control(control)
+    }
+
+    /// Counts as `tcf_skbmod_act()`, net/sched/act_skbmod.c; what does not fit is dropped.
+    fn skbmod(&mut self, base: u32, bytes: u64, fits: bool, control: Control) -> After {
+        self.counters.count_action(base, bytes);
+        if fits {
+            return After::Control(control);
+        }
+        self.counters.add(base + ActionWord::OVERLIMITS, 1);
+        After::Control(Control::Shot)
+    }
+
+    /// `tcf_skbedit_act()`, net/sched/act_skbedit.c.
+    fn skbedit(&mut self, base: u32, view: &mut View<'_, '_>, edit: &Edit, control: Control) -> After {
+        self.counters.count_action(base, view.bytes);
+        let Packet { data, meta } = &mut *view.packet;
+        if let Some(priority) = edit.priority {
+            meta.priority = priority;
+        }
+        if edit.inheritdsfield && !inherit_ds_field(data, meta) {
+            self.counters.add(base + ActionWord::DROPS, 1);
+            return After::Control(Control::Shot);
+        }
+        if let Some(queue_mapping) = edit.queue_mapping {
+            meta.queue_mapping = queue_mapping;
+        }
+        meta.mark = (meta.mark & !edit.mark_mask) | edit.mark_value;
+        if let Some(ptype) = edit.ptype {
+            meta.ptype = ptype;
+        }
+        After::Control(control)
+    }
+
+    /// `tcf_mirred_act()`, net/sched/act_mirred.c, for a redirect: the caller takes the frame on, in place.
+    fn redirect(&mut self, base: u32, view: &View<'_, '_>, direction: Direction, device: DeviceId) -> After {
+        if view.place.nest >= MIRRED_NEST_MAX {
+            return After::Shot(DropReason::MirredLoop);
+        }
+        self.counters.count_action(base, view.bytes);
+        if !self.outlet.is_up(device) {
+            self.counters.add(base + ActionWord::OVERLIMITS, 1);
+            return After::Shot(DropReason::TargetDown);
+        }
+        After::Redirect { direction, device, counters: base }
+    }
+
+    /// `tcf_mirred_act()` for a mirror: a copy goes its whole way before the frame goes on. `nest` bounds the recursion.
+    fn mirror(
+        &mut self,
+        base: u32,
+        view: &View<'_, '_>,
+        direction: Direction,
+        device: DeviceId,
+        control: Control,
+    ) -> After {
+        if view.place.nest >= MIRRED_NEST_MAX {
+            return After::Shot(DropReason::MirredLoop);
+        }
+        self.counters.count_action(base, view.bytes);
+        let mut overlimits = Overlimits::default();
+        overlimits.push(base + ActionWord::OVERLIMITS, Direction::Egress);
+        let copy = if self.outlet.is_up(device) { self.outlet.copy(view.packet.data) } else { None };
+        match copy {
+            Some(copy) => {
+                let place = Place { device, direction, iif: view.place.device, nest: view.place.nest + 1 };
+                self.send_copy(copy, view.packet.meta, place, overlimits);
+            }
+            None => self.failed(&overlimits),
+        }
+        After::Control(control)
+    }
+
+    fn send_copy(&mut self, mut copy: O::Copy, meta: PacketMeta, place: Place, overlimits: Overlimits) {
+        let mut packet = Packet { data: copy.as_mut(), meta };
+        let disposition = self.travel(&mut packet, place, overlimits);
+        let meta = packet.meta;
+        let sent = self.outlet.settle(copy, &meta, &disposition);
+        if let (false, Disposition::Transmit { overlimits, .. }) = (sent, &disposition) {
+            self.failed(overlimits);
+        }
+    }
+}
+
+/// How many bytes `skb_ensure_writable()` can have: it counts from `skb->data`, which is behind the MAC header at ingress.
+fn writable(len: usize, direction: Direction) -> usize {
+    match direction {
+        Direction::Ingress => len - ETHERNET_LEN,
+        Direction::Egress => len,
+    }
+}
+
+/// `skbmod set`.
+fn set_mac(data: &mut [u8], dmac: Option<[u8; 6]>, smac: Option<[u8; 6]>, etype: Option<[u8; 2]>) {
+    if let Some(mac) = dmac {
+        data[..6].copy_from_slice(&mac);
+    }
+    if let Some(mac) = smac {
+        data[6..12].copy_from_slice(&mac);
+    }
+    if let Some(etype) = etype {
+        data[12..14].copy_from_slice(&etype);
+    }
+}
+
+/// `skbedit inheritdsfield`: false if the IP header is cut.
+fn inherit_ds_field(data: &[u8], meta: &mut PacketMeta) -> bool {
+    let network = &data[ETHERNET_LEN..];
+    let ds_field = match meta.protocol {
+        ethertype::IPV4 if network.len() >= IPV4_LEN_MIN => network[1],
+        ethertype::IPV6 if network.len() >= IPV6_LEN => (network[0] << 4) | (network[1] >> 4),
+        ethertype::IPV4 | ethertype::IPV6 => return false,
+        _ => return true,
+    };
+    meta.priority = u32::from(ds_field >> 2);
+    true
+}
+
+/// `skbmod ecn`: ECT becomes CE, with the IP checksum mended (`INET_ECN_set_ce()`, include/net/inet_ecn.h). It looks at the
+/// outermost protocol, so a tagged frame stays as it is. False if the IP header is cut.
+fn ecn(packet: &mut Packet<'_>) -> bool {
+    let header_len = match packet.meta.protocol {
+        ethertype::IPV4 => IPV4_LEN_MIN,
+        ethertype::IPV6 => IPV6_LEN,
+        _ => return true,
+    };
+    // The whole IP header must be there, in both directions; measured with cut frames on a 6.1 kernel.
+    if packet.data.len() < ETHERNET_LEN + header_len {
+        return false;
+    }
+    let network = &mut packet.data[ETHERNET_LEN..];
+    match packet.meta.classify_protocol() {
+        ethertype::IPV4 => {
+            let ecn = network[1].wrapping_add(1) & 3;
+            // Not-ECT gives 1 and CE gives 0: both stay.
+            if ecn & 2 != 0 {
+                // csum16_add() of what the DS field grows by, complemented: the kernel's zero is kept apart from its 0xffff.
+                let (sum, carry) = be16(network, 10).overflowing_add(0xfffb + u16::from(ecn));
+                network[10..12].copy_from_slice(&(sum + u16::from(carry)).to_be_bytes());
+                network[1] |= 3;
+            }
+        }
+        ethertype::IPV6 if network[1] & 0x30 != 0 => network[1] |= 0x30,
+        _ => {}
+    }
+    true
+}

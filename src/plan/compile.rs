@@ -1,0 +1,272 @@
+//! From a ruleset to a plan: flattens, precomputes offsets, sorts filters by protocol. Runs once for each set of rules.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Chain, Compare, Dispatch, Edit, Filter, FilterKind, Hook, HookIndex, Key, Node, Op, Plan, Rule, Span, Step,
+};
+use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, U32_KEYS_MAX};
+use crate::rules::{self, Action, ActionId, Classifier, Control, FlowerKey, MirredMode, PortMatch, Ruleset};
+use crate::types::{DeviceId, Direction, Protocol};
+
+/// How many protocols of one chain get a list of their own; the lists together are at most this many times the chain.
+const PROTOCOLS_PER_CHAIN_MAX: usize = 8;
+
+/// Why there is no plan for a ruleset. Nothing of it is in use then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A filter's action list is longer than the kernel takes.
+    #[error(
+        "filter with prio {prio} has {count} actions, {ACTIONS_PER_FILTER_MAX} are the most; use `goto chain` to go on"
+    )]
+    TooManyActions {
+        /// The filter.
+        prio: u16,
+        /// Its actions.
+        count: usize,
+    },
+    /// A u32 node has more keys than tc can say.
+    #[error(
+        "u32 node {handle:x} of prio {prio} has {count} keys, {U32_KEYS_MAX} are the most; split it into two prios"
+    )]
+    TooManyKeys {
+        /// The filter.
+        prio: u16,
+        /// The node.
+        handle: u32,
+        /// Its keys.
+        count: usize,
+    },
+    /// A filter names an action, or a hook or an action a device, that is not in the ruleset.
+    #[error("the ruleset names {what} {index}, which it does not have; load the rules again")]
+    Dangling {
+        /// `device` or `action`.
+        what: &'static str,
+        /// Its number.
+        index: u32,
+    },
+    /// More than 2^32 of something.
+    #[error("the ruleset is too large for a plan ({what}); load fewer rules")]
+    TooLarge {
+        /// What there is too much of.
+        what: &'static str,
+    },
+}
+
+impl Plan {
+    /// Compiles a ruleset.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; rules that the front end made are not refused except for their size.
+    pub fn compile(ruleset: &Ruleset) -> Result<Self, Refusal> {
+        let mut plan = Self { hook_of: vec![[None; 2]; ruleset.devices.len()], ..Self::default() };
+        for hook in &ruleset.hooks {
+            known_device(ruleset, hook.device)?;
+            let index = HookIndex(number(plan.hooks.len(), "hooks")?);
+            // Of two hooks at the same place the first counts, as in `Ruleset::hook`.
+            plan.hook_of[hook.device.index()][hook.direction as usize].get_or_insert(index);
+            let mut chains = Vec::new();
+            for (chain_index, chain) in &hook.chains {
+                chains.push(plan.chain(ruleset, *chain_index, chain)?);
+            }
+            let chains = append(&mut plan.chains, chains, "chains")?;
+            plan.hooks.push(Hook { device: hook.device, direction: hook.direction, chains });
+        }
+        Ok(plan)
+    }
+
+    fn chain(&mut self, ruleset: &Ruleset, index: u32, chain: &rules::Chain) -> Result<Chain, Refusal> {
+        let filters: Vec<Filter> = chain
+            .filters
+            .iter()
+            .filter_map(|filter| {
+                let kind = self.filter(ruleset, filter).transpose()?;
+                Some(kind.map(|kind| Filter { protocol: filter.protocol, kind }))
+            })
+            .collect::<Result<_, _>>()?;
+        let protocols: BTreeSet<u16> =
+            filters.iter().map(|f| f.protocol).filter(|p| *p != Protocol::ALL).map(|p| p.0).collect();
+        let mixed = protocols.len() > PROTOCOLS_PER_CHAIN_MAX;
+        if mixed {
+            let others = append(&mut self.lists, filters, "filters")?;
+            return Ok(Chain { index, dispatch: Span::default(), others, mixed });
+        }
+        let mut dispatch = Vec::new();
+        for protocol in protocols {
+            let seen = filters.iter().filter(|f| f.protocol.sees(protocol)).copied();
+            dispatch.push(Dispatch { protocol, filters: append(&mut self.lists, seen, "filters")? });
+        }
+        let dispatch = append(&mut self.dispatch, dispatch, "protocols")?;
+        let others = filters.iter().filter(|f| f.protocol == Protocol::ALL).copied();
+        let others = append(&mut self.lists, others, "filters")?;
+        Ok(Chain { index, dispatch, others, mixed })
+    }
+
+    /// `None`: it can never match or count anything.
+    fn filter(&mut self, ruleset: &Ruleset, filter: &rules::Filter) -> Result<Option<FilterKind>, Refusal> {
+        match &filter.classifier {
+            Classifier::U32(nodes) => {
+                let nodes = nodes.iter().map(|n| self.node(ruleset, filter.prio, n)).collect::<Result<Vec<_>, _>>()?;
+                Ok(Some(FilterKind::U32(append(&mut self.nodes, nodes, "u32 nodes")?)))
+            }
+            Classifier::Flower(rules) => {
+                let rules = rules.iter().map(|r| self.rule(ruleset, filter.prio, r)).collect::<Result<Vec<_>, _>>()?;
+                Ok(Some(FilterKind::Flower(append(&mut self.rules, rules, "flower rules")?)))
+            }
+            Classifier::Matchall(Some(rule)) if !rule.skip_sw => {
+                let steps = self.steps(ruleset, filter.prio, &rule.actions)?;
+                Ok(Some(FilterKind::Matchall { counters: rule.counters, steps }))
+            }
+            Classifier::Matchall(_) => Ok(None),
+        }
+    }
+
+    fn node(&mut self, ruleset: &Ruleset, prio: u16, node: &rules::U32Node) -> Result<Node, Refusal> {
+        if node.keys.len() > U32_KEYS_MAX {
+            return Err(Refusal::TooManyKeys { prio, handle: node.handle, count: node.keys.len() });
+        }
+        let keys = append(&mut self.keys, node.keys.iter().map(key), "u32 keys")?;
+        let steps = self.steps(ruleset, prio, &node.actions)?;
+        let (mark_value, mark_mask) = node.mark.map_or((0, 0), |m| (m.value, m.mask));
+        Ok(Node {
+            counters: node.counters,
+            keys,
+            steps,
+            mark_value,
+            mark_mask,
+            indev: node.indev,
+            terminal: node.terminal,
+        })
+    }
+
+    fn rule(&mut self, ruleset: &Ruleset, prio: u16, rule: &rules::FlowerRule) -> Result<Rule, Refusal> {
+        let compares = append(&mut self.compares, compares(&rule.key), "flower keys")?;
+        let steps = self.steps(ruleset, prio, &rule.actions)?;
+        Ok(Rule { counters: rule.counters, compares, steps })
+    }
+
+    fn steps(&mut self, ruleset: &Ruleset, prio: u16, actions: &[ActionId]) -> Result<Span, Refusal> {
+        if actions.len() > ACTIONS_PER_FILTER_MAX {
+            return Err(Refusal::TooManyActions { prio, count: actions.len() });
+        }
+        let mut steps = Vec::with_capacity(actions.len());
+        for id in actions {
+            let instance = ruleset.actions.get(id.index()).ok_or(Refusal::Dangling { what: "action", index: id.0 })?;
+            if let Action::Mirred(mirred) = &instance.action {
+                known_device(ruleset, mirred.device)?;
+            }
+            steps.push(Step { counters: instance.counters, op: op(&instance.action) });
+        }
+        append(&mut self.steps, steps, "actions")
+    }
+}
+
+fn known_device(ruleset: &Ruleset, device: DeviceId) -> Result<(), Refusal> {
+    if device.index() < ruleset.devices.len() {
+        Ok(())
+    } else {
+        Err(Refusal::Dangling { what: "device", index: device.0 })
+    }
+}
+
+fn number(len: usize, what: &'static str) -> Result<u32, Refusal> {
+    u32::try_from(len).map_err(|_| Refusal::TooLarge { what })
+}
+
+fn append<T>(array: &mut Vec<T>, new: impl IntoIterator<Item = T>, what: &'static str) -> Result<Span, Refusal> {
+    let start = number(array.len(), what)?;
+    array.extend(new);
+    Ok(Span { start, len: number(array.len(), what)? - start })
+}
+
+fn key(key: &rules::U32Key) -> Key {
+    // Without a linked table both bases are the network header.
+    let at = i64::from(key.offset) + ETHERNET_LEN as i64;
+    Key {
+        at: u32::try_from(at).unwrap_or(Key::NOWHERE),
+        value: u32::from_ne_bytes(key.value.to_be_bytes()),
+        mask: u32::from_ne_bytes(key.mask.to_be_bytes()),
+    }
+}
+
+/// The comparisons of a flower key, those that most often fail first.
+fn compares(key: &FlowerKey) -> Vec<Compare> {
+    let port = |offset: u8, port: PortMatch| match port {
+        PortMatch::Masked(value, mask) => Compare::Port { offset, value, mask },
+        PortMatch::Range(low, high) => Compare::PortRange { offset, low, high },
+    };
+    let ipv4 = |offset: u8, value: u32, mask: u32| Compare::Ipv4 { offset, value: value & mask, mask };
+    let ipv6 = |offset: u8, value: u128, mask: u128| Compare::Ipv6 { offset, value: value & mask, mask };
+    let mac =
+        |offset: u8, value: [u8; 6], mask: [u8; 6]| Compare::Mac { offset, value: low48(value), mask: low48(mask) };
+    let all = [
+        key.eth_type.map(Compare::EthType),
+        key.ip_proto.map(Compare::IpProto),
+        key.dst_port.map(|p| port(2, p)),
+        key.dst_ipv4.map(|(v, m)| ipv4(16, v.into(), m.into())),
+        key.src_port.map(|p| port(0, p)),
+        key.src_ipv4.map(|(v, m)| ipv4(12, v.into(), m.into())),
+        key.dst_ipv6.map(|(v, m)| ipv6(24, v.into(), m.into())),
+        key.src_ipv6.map(|(v, m)| ipv6(8, v.into(), m.into())),
+        key.tcp_flags.map(|(value, mask)| Compare::TcpFlags { value, mask }),
+        key.dst_mac.map(|(v, m)| mac(0, v, m)),
+        key.src_mac.map(|(v, m)| mac(6, v, m)),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+/// Six bytes as the low 48 bits of a word.
+pub(super) fn low48(mac: [u8; 6]) -> u64 {
+    mac.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+fn op(action: &Action) -> Op {
+    match action {
+        Action::Gact(gact) => match &gact.random {
+            None => Op::Gact { control: gact.control },
+            Some(random) => Op::GactRandom {
+                control: gact.control,
+                kind: random.kind,
+                other: random.control,
+                val: u32::from(random.val.max(1)),
+            },
+        },
+        Action::Mirred(mirred) => match mirred.mode {
+            MirredMode::Redirect => Op::Redirect { direction: mirred.direction, device: mirred.device },
+            MirredMode::Mirror => {
+                Op::Mirror { direction: mirred.direction, device: mirred.device, control: mirred.control }
+            }
+        },
+        Action::Skbedit(edit) => {
+            let (mark_value, mark_mask) = edit.mark.map_or((0, 0), |(value, mask)| (value & mask, mask));
+            Op::Skbedit {
+                edit: Edit {
+                    ptype: edit.ptype,
+                    mark_value,
+                    mark_mask,
+                    priority: edit.priority,
+                    queue_mapping: edit.queue_mapping,
+                    inheritdsfield: edit.inheritdsfield,
+                },
+                control: edit.control,
+            }
+        }
+        Action::Skbmod(edit) if edit.control == Control::Shot => Op::SkbmodShot,
+        Action::Skbmod(edit) if edit.ecn => Op::Ecn { control: edit.control },
+        Action::Skbmod(edit) if edit.swap_mac => Op::SwapMac { control: edit.control },
+        Action::Skbmod(edit) => Op::SetMac {
+            dmac: edit.dmac.map(|mac| mac.octets()),
+            smac: edit.smac.map(|mac| mac.octets()),
+            etype: edit.etype.map(u16::to_be_bytes),
+            control: edit.control,
+        },
+    }
+}
+
+impl Plan {
+    /// The hook of a device, if the rules have one there.
+    #[must_use]
+    pub fn hook(&self, device: DeviceId, direction: Direction) -> Option<HookIndex> {
+        self.hook_of.get(device.index()).and_then(|hooks| hooks[direction as usize])
+    }
+}

@@ -1,0 +1,101 @@
+//! u32 and flower over the plan's arrays. They count and compare; what a match does is in `actions`.
+
+use super::actions::After;
+use super::compile::low48;
+use super::run::{Run, View};
+use super::{Compare, Node, Outlet, Span};
+use crate::limits::ETHERNET_LEN;
+use crate::rules::{Control, CounterSink, NodeWord};
+use crate::wire::{Headers, IpVersion, be16, be32};
+
+/// What comparing a node's keys came to.
+enum Keys {
+    Match,
+    Differ,
+    /// A word lies outside of the frame.
+    Unreadable,
+}
+
+impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
+    /// `u32_classify()`, net/sched/cls_u32.c.
+    pub(super) fn u32_filter(&mut self, nodes: Span, view: &mut View<'_, '_>) -> After {
+        let plan = self.plan;
+        for node in nodes.of(&plan.nodes) {
+            self.counters.add(node.counters + NodeWord::HIT, 1);
+            if view.packet.meta.mark & node.mark_mask != node.mark_value {
+                continue;
+            }
+            match self.keys(node, view.packet.data) {
+                // A key that cannot be read ends the whole filter.
+                Keys::Unreadable => break,
+                Keys::Differ => continue,
+                Keys::Match => {}
+            }
+            if !node.terminal || node.indev.is_some_and(|device| device != view.place.iif) {
+                continue;
+            }
+            self.counters.add(node.counters + NodeWord::SUCCESS, 1);
+            match self.steps(node.steps, view) {
+                After::Control(Control::Continue) => {}
+                verdict @ (After::Control(_) | After::Shot(_) | After::Redirect { .. }) => return verdict,
+            }
+        }
+        After::Control(Control::Continue)
+    }
+
+    fn keys(&mut self, node: &Node, data: &[u8]) -> Keys {
+        for (passed, key) in (node.counters + NodeWord::KEYS..).zip(node.keys.of(&self.plan.keys)) {
+            let at = key.at as usize;
+            let Some(bytes) = at.checked_add(4).and_then(|end| data.get(at..end)) else { return Keys::Unreadable };
+            let word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            if (word ^ key.value) & key.mask != 0 {
+                return Keys::Differ;
+            }
+            self.counters.add(passed, 1);
+        }
+        Keys::Match
+    }
+
+    /// `fl_classify()`, net/sched/cls_flower.c: at most one rule matches.
+    pub(super) fn flower_filter(&mut self, rules: Span, view: &mut View<'_, '_>) -> After {
+        let plan = self.plan;
+        let packet = &*view.packet;
+        let protocol = packet.meta.protocol;
+        let headers = *view.headers.get_or_insert_with(|| Headers::parse(packet.data, protocol));
+        let found = rules.of(&plan.rules).iter().find(|rule| {
+            rule.compares.of(&plan.compares).iter().all(|compare| compare.holds(packet.data, protocol, &headers))
+        });
+        let Some(rule) = found else { return After::Control(Control::Continue) };
+        self.counters.add(rule.counters + NodeWord::HIT, 1);
+        self.counters.add(rule.counters + NodeWord::SUCCESS, 1);
+        self.steps(rule.steps, view)
+    }
+}
+
+impl Compare {
+    fn holds(&self, data: &[u8], protocol: u16, headers: &Headers) -> bool {
+        let port = |offset: u8| headers.ports.map_or(0, |at| be16(data, at + usize::from(offset)));
+        match *self {
+            Self::EthType(want) => protocol == want,
+            Self::IpProto(want) => headers.ip_proto == want,
+            Self::Ipv4 { offset, value, mask } => {
+                headers.ip == Some(IpVersion::V4) && be32(data, ETHERNET_LEN + usize::from(offset)) & mask == value
+            }
+            Self::Ipv6 { offset, value, mask } => {
+                headers.ip == Some(IpVersion::V6) && be128(data, ETHERNET_LEN + usize::from(offset)) & mask == value
+            }
+            Self::Port { offset, value, mask } => port(offset) & mask == value,
+            Self::PortRange { offset, low, high } => (low..=high).contains(&port(offset)),
+            Self::TcpFlags { value, mask } => headers.tcp_flags.map_or(0, |at| be16(data, at) & 0x0fff) & mask == value,
+            Self::Mac { offset, value, mask } => {
+                let at = usize::from(offset);
+                let mac = data[at..at + 6].try_into().expect("a slice of six bytes is an array of six");
+                low48(mac) & mask == value
+            }
+        }
+    }
+}
+
+fn be128(data: &[u8], at: usize) -> u128 {
+    u128::from_be_bytes(data[at..at + 16].try_into().expect("a slice of 16 bytes is an array of 16"))
+}

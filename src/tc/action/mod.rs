@@ -1,0 +1,185 @@
+//! The list of actions of a filter: `action KIND … action KIND …`. What a kind means is in its own file.
+
+pub mod gact;
+pub mod mirred;
+pub mod skbedit;
+pub mod skbmod;
+
+use super::args::Args;
+use super::command::Word;
+use super::error::{TcError, exit};
+use super::number::{get_u32, matches};
+use crate::limits::ACTIONS_PER_FILTER_MAX;
+use crate::rules::{Control, Gact, MirredMode, Skbedit, Skbmod};
+use crate::types::Direction;
+
+/// An action as written.
+#[derive(Clone, Debug)]
+pub struct ActionSpec {
+    /// What it does.
+    pub params: ActionParams,
+    /// `index N`; 0: the lowest free one.
+    pub index: u32,
+    /// Index of the token that names its kind.
+    pub token: usize,
+    /// tc's complaint when the action cannot be made for want of a device: it counts words.
+    pub complaint: String,
+}
+
+/// What an action does, before devices have numbers.
+#[derive(Clone, Debug)]
+pub enum ActionParams {
+    /// `gact`, or a bare control word.
+    Gact(Gact),
+    /// `mirred`.
+    Mirred(MirredSpec),
+    /// `skbedit`; nothing in it: it can only bind an action that exists.
+    Skbedit(Skbedit),
+    /// `skbmod`; as `skbedit`.
+    Skbmod(Skbmod),
+}
+
+impl ActionParams {
+    /// tc's name of the kind.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Gact(_) => "gact",
+            Self::Mirred(_) => "mirred",
+            Self::Skbedit(_) => "skbedit",
+            Self::Skbmod(_) => "skbmod",
+        }
+    }
+}
+
+/// `mirred` as written.
+#[derive(Clone, Debug)]
+pub struct MirredSpec {
+    /// `egress` or `ingress`.
+    pub direction: Direction,
+    /// `redirect` or `mirror`.
+    pub mode: MirredMode,
+    /// `dev D`; without it only an action that exists can be bound.
+    pub device: Option<Word>,
+    /// How to go on.
+    pub control: Control,
+}
+
+/// Kinds of action that tc has and viscum does not (yet).
+const OTHER_KINDS: &[&str] = &[
+    "bpf",
+    "connmark",
+    "csum",
+    "ct",
+    "ctinfo",
+    "gate",
+    "ife",
+    "ipt",
+    "mpls",
+    "nat",
+    "pedit",
+    "police",
+    "sample",
+    "simple",
+    "tunnel_key",
+    "vlan",
+    "xt",
+];
+
+/// Parses an action list (`parse_action()`, tc/m_action.c): the word after `action` is the current one.
+///
+/// # Errors
+/// What tc says. A plain error is told as tc does: "bad action parsing", "parse_action: bad value (N:WORD)!", "Illegal "action"".
+pub fn parse_list(args: &mut Args<'_>) -> Result<Vec<ActionSpec>, TcError> {
+    let mut list = Vec::new();
+    let mut expects_kind = false;
+    while let Some(word) = args.word() {
+        if word == "action" {
+            args.skip();
+            expects_kind = true;
+            continue;
+        }
+        if matches!(word, "flowid" | "classid") || is_new_command(word) {
+            break;
+        }
+        if word == "help" {
+            return Err(TcError::parse("Illegal \"action\"", args.position(), "name an action"));
+        }
+        expects_kind = false;
+        let start = args.clone();
+        list.push(one(args).map_err(|error| complain(error, &start))?);
+        if list.len() > ACTIONS_PER_FILTER_MAX {
+            let hint = format!("the kernel takes {ACTIONS_PER_FILTER_MAX} actions in one filter");
+            return Err(TcError::kernel("Too many actions in one filter", hint).at(start.position()));
+        }
+    }
+    if expects_kind {
+        let token = args.position().saturating_sub(1);
+        let error = TcError::parse("bad action empty 1", token, "name an action after \"action\"");
+        return Err(error.then(bad_value(args)).then("Illegal \"action\""));
+    }
+    Ok(list)
+}
+
+/// `new_cmd()`: words that end an action list.
+fn is_new_command(word: &str) -> bool {
+    ["change", "replace", "delete", "get", "add"].into_iter().any(|command| matches(word, command))
+}
+
+/// `parse_action: bad value (N:WORD)!`, N words from here to the end.
+fn bad_value(args: &Args<'_>) -> String {
+    format!("parse_action: bad value ({}:{})!", args.left(), args.word().unwrap_or("(null)"))
+}
+
+/// Adds what tc says after an action's parser has failed; not where that one ended the program itself.
+fn complain(error: TcError, start: &Args<'_>) -> TcError {
+    if error.exit_code != exit::PARSE {
+        return error;
+    }
+    error.then("bad action parsing").then(bad_value(start)).then("Illegal \"action\"")
+}
+
+fn one(args: &mut Args<'_>) -> Result<ActionSpec, TcError> {
+    let token = args.position();
+    let complaint = bad_value(args);
+    let word = args.word().unwrap_or_default();
+    let (params, index) = match word {
+        "mirred" => mirred::parse(args)?,
+        "skbedit" => skbedit::parse(args)?,
+        "skbmod" => skbmod::parse(args)?,
+        _ if gact::control_word(word).is_none() && OTHER_KINDS.contains(&word) => {
+            return Err(TcError::unsupported(&format!("the action {word}"), token));
+        }
+        _ => gact::parse(args)?,
+    };
+    for option in ["cookie", "hw_stats", "no_percpu"] {
+        if args.is(option) {
+            return Err(TcError::unsupported(&format!("the action option {option}"), args.position()));
+        }
+    }
+    Ok(ActionSpec { params, index, token, complaint })
+}
+
+/// `index N` at the end of an action, if it is there.
+pub(super) fn trailing_index(args: &mut Args<'_>, base: u32, illegal: &str) -> Result<Option<u32>, TcError> {
+    if !args.matches("index") {
+        return Ok(None);
+    }
+    let text = args.next()?;
+    let index = get_u32(text, base)
+        .ok_or_else(|| TcError::parse(illegal.to_owned(), args.position(), "an index is a number from 1"))?;
+    args.skip();
+    Ok(Some(index))
+}
+
+/// A control word, or the default if the current word is none (`parse_action_control_dflt()`).
+pub(super) fn control_or(args: &mut Args<'_>, default: Control) -> Control {
+    let mut ahead = args.clone();
+    match gact::parse_control(&mut ahead) {
+        Ok(control) => {
+            *args = ahead;
+            control
+        }
+        Err(_) => default,
+    }
+}

@@ -1,0 +1,336 @@
+//! tc's command line up to the object: options, `qdisc`, `filter`, `chain`. It parses; it changes no state.
+
+use super::args::Args;
+use super::error::TcError;
+use super::filter::{self, FilterCommand};
+use super::listing::{ListOptions, Selection};
+use super::number::{classid, get_u32, matches};
+use super::proto;
+use super::qdisc::{self, QdiscCommand};
+use super::script::Token;
+
+/// A tc command, parsed.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// `-n NETNS`, or `ip netns exec NETNS tc …`.
+    pub netns: Option<String>,
+    /// What to do.
+    pub operation: Operation,
+    /// What tc prints to stderr while parsing, although nothing is wrong.
+    pub stderr: Vec<String>,
+}
+
+/// What a command does.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// `qdisc add|replace|change|del`.
+    Qdisc(QdiscCommand),
+    /// `qdisc show [dev D]`.
+    QdiscShow(Option<Word>),
+    /// `filter add|replace|change|del`.
+    Filter(Box<FilterCommand>),
+    /// `filter show`.
+    FilterShow(Box<ShowCommand>),
+    /// `chain add|del`.
+    Chain(Box<ChainCommand>),
+    /// `chain show`.
+    ChainShow(Box<ShowCommand>),
+    /// `tc`, `tc -V`, `… help`: prints to stdout and changes nothing.
+    Print(String),
+}
+
+/// A word and its index in the line's tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// The word.
+    pub text: String,
+    /// Its index.
+    pub token: usize,
+}
+
+/// A parent as the kernel takes it: `major << 16 | minor`; 0: none given, the root qdisc.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Parent(pub u32);
+
+impl Parent {
+    /// `ingress` (`TC_H_CLSACT` with `TC_H_MIN_INGRESS`).
+    pub const INGRESS: Self = Self(0xffff_fff2);
+    /// `egress`.
+    pub const EGRESS: Self = Self(0xffff_fff3);
+    /// `root`.
+    pub const ROOT: Self = Self(0xffff_ffff);
+    /// `parent ffff:`.
+    pub const INGRESS_QDISC: Self = Self(0xffff_0000);
+}
+
+/// `filter show` and `chain show`.
+#[derive(Clone, Debug)]
+pub struct ShowCommand {
+    /// The device's word, to complain about.
+    pub device: Option<Word>,
+    /// What to list.
+    pub selection: Selection,
+    /// How.
+    pub options: ListOptions,
+}
+
+/// `chain add` and `chain del`.
+#[derive(Clone, Debug)]
+pub struct ChainCommand {
+    /// Delete rather than add.
+    pub delete: bool,
+    /// The chain, with the template as a filter without actions.
+    pub target: FilterCommand,
+}
+
+const VERSION: &str = "tc utility, iproute2-6.1.0 (viscum)";
+
+/// Parses the words of one line. They stay as they are; only `sudo` and `tc` before the command are passed over.
+///
+/// # Errors
+/// What tc would say, with its exit code; a command that is not tc's is an error too.
+pub fn parse(tokens: &[Token]) -> Result<Command, TcError> {
+    let mut args = Args::new(tokens);
+    let mut netns = program(&mut args)?;
+    let mut options = ListOptions::default();
+    while let Some(option) = args.word().filter(|w| w.starts_with('-')) {
+        if let Some(text) = global_option(option, &mut args, &mut netns, &mut options)? {
+            return Ok(Command { netns, operation: Operation::Print(text), stderr: Vec::new() });
+        }
+        args.skip();
+    }
+    let operation = object(&mut args, netns.as_deref(), &options);
+    let stderr = args.stderr;
+    match operation {
+        Ok(operation) => Ok(Command { netns, operation, stderr }),
+        Err(error) => Err(error.after(&stderr)),
+    }
+}
+
+/// Passes over `sudo`, `ip netns exec NS`, `tc`; returns NS.
+fn program(args: &mut Args<'_>) -> Result<Option<String>, TcError> {
+    let is_tc = |w: &str| w == "tc" || w.ends_with("/tc");
+    let mut netns = None;
+    for _ in 0..4 {
+        let Some(word) = args.word() else { return Err(TcError::incomplete(args.position())) };
+        if is_tc(word) {
+            args.skip();
+            return Ok(netns);
+        }
+        let start = args.position();
+        match word {
+            "sudo" => args.skip(),
+            "ip" => {
+                let exec = args.next()? == "netns" && args.next()? == "exec";
+                netns = exec.then(|| args.next().map(str::to_owned)).transpose()?;
+                if netns.is_none() {
+                    return Err(not_tc("ip", start));
+                }
+                args.skip();
+            }
+            other => return Err(not_tc(other, start)),
+        }
+    }
+    Err(not_tc(args.word().unwrap_or_default(), args.position()))
+}
+
+fn not_tc(word: &str, token: usize) -> TcError {
+    let hint =
+        "a rules file holds tc commands only; make devices and addresses before (viscum lab up, or a script of yours)";
+    TcError::parse(format!("\"{word}\" is not a tc command"), token, hint)
+}
+
+/// One option before the object; `Some` text for an option that only prints.
+fn global_option(
+    option: &str,
+    args: &mut Args<'_>,
+    netns: &mut Option<String>,
+    options: &mut ListOptions,
+) -> Result<Option<String>, TcError> {
+    let is = |names: &[&str]| names.iter().any(|name| matches(option, name));
+    if is(&["-stats", "-statistics"]) {
+        options.stats = true;
+    } else if is(&["-details"]) {
+        options.details = true;
+    } else if is(&["-raw", "-graph", "-iec", "-force", "-Numeric", "-names", "-nm", "-timestamp", "-tshort", "-brief"])
+        && !is(&["-netns"])
+    {
+        // They change nothing in what we print or do.
+    } else if is(&["-pretty"]) {
+        options.pretty = true;
+    } else if is(&["-json"]) {
+        options.json = true;
+    } else if is(&["-Version"]) {
+        return Ok(Some(format!("{VERSION}\n")));
+    } else if is(&["-help"]) {
+        return Ok(Some(String::new()));
+    } else if is(&["-netns"]) {
+        *netns = Some(args.next()?.to_owned());
+    } else if option.starts_with("-c") && is(&["-color", "-conf", "-cf"]) {
+        if !is(&["-color"]) {
+            args.next()?;
+        }
+    } else if is(&["-batch", "-oneline"]) {
+        return Err(TcError::unsupported(&format!("tc's option {option}"), args.position()));
+    } else {
+        let message = format!("Option \"{option}\" is unknown, try \"tc -help\".");
+        return Err(TcError::usage(message, args.position(), "viscum knows -n, -s, -d, -j, -p, -force, -V"));
+    }
+    Ok(None)
+}
+
+fn object(args: &mut Args<'_>, netns: Option<&str>, options: &ListOptions) -> Result<Operation, TcError> {
+    let Some(word) = args.word() else { return Ok(Operation::Print(String::new())) };
+    let token = args.position();
+    if matches(word, "qdisc") {
+        return qdisc::parse(args);
+    }
+    if matches(word, "class") {
+        return Err(TcError::unsupported("tc class: root qdiscs have no effect here", token));
+    }
+    if matches(word, "filter") {
+        return filter_object(args, netns, options);
+    }
+    if matches(word, "chain") {
+        return chain_object(args, netns, options);
+    }
+    if matches(word, "actions") || matches(word, "monitor") || matches(word, "exec") {
+        return Err(TcError::unsupported(&format!("tc {word}"), token));
+    }
+    if matches(word, "help") {
+        return Ok(Operation::Print(String::new()));
+    }
+    let message = format!("Object \"{word}\" is unknown, try \"tc help\".");
+    Err(TcError::usage(message, token, "viscum knows qdisc, filter and chain"))
+}
+
+/// What to do with the object: the first word after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Make it; it may not be there.
+    Add,
+    /// Change it; it must be there.
+    Change,
+    /// Make or change it.
+    Replace,
+    /// Remove it.
+    Delete,
+}
+
+/// `add`, `change`, … or a prefix of it.
+pub(super) fn verb(word: &str) -> Option<Verb> {
+    let known = [("add", Verb::Add), ("change", Verb::Change), ("replace", Verb::Replace), ("delete", Verb::Delete)];
+    known.into_iter().find(|(name, _)| matches(word, name)).map(|(_, verb)| verb)
+}
+
+/// `list`, `show`, `lst` or a prefix of it.
+pub(super) fn is_list(word: &str) -> bool {
+    ["list", "show", "lst", "ls"].into_iter().any(|name| matches(word, name))
+}
+
+pub(super) fn unknown_command(word: &str, object: &str, token: usize) -> TcError {
+    let message = format!("Command \"{word}\" is unknown, try \"tc {object} help\".");
+    TcError::usage(message, token, "use add, replace, change, del or show")
+}
+
+fn filter_object(args: &mut Args<'_>, netns: Option<&str>, options: &ListOptions) -> Result<Operation, TcError> {
+    args.skip();
+    let Some(word) = args.word() else {
+        return Ok(Operation::FilterShow(Box::new(show(args, netns, options)?)));
+    };
+    let token = args.position();
+    if let Some(verb) = verb(word) {
+        args.skip();
+        return Ok(Operation::Filter(Box::new(filter::parse(args, verb)?)));
+    }
+    if matches(word, "get") {
+        return Err(TcError::unsupported("tc filter get (use filter show)", token));
+    }
+    if is_list(word) {
+        args.skip();
+        return Ok(Operation::FilterShow(Box::new(show(args, netns, options)?)));
+    }
+    if matches(word, "help") {
+        return Ok(Operation::Print(String::new()));
+    }
+    Err(unknown_command(word, "filter", token))
+}
+
+fn chain_object(args: &mut Args<'_>, netns: Option<&str>, options: &ListOptions) -> Result<Operation, TcError> {
+    args.skip();
+    let Some(word) = args.word() else {
+        return Ok(Operation::ChainShow(Box::new(show(args, netns, options)?)));
+    };
+    let token = args.position();
+    match verb(word) {
+        Some(verb @ (Verb::Add | Verb::Delete)) => {
+            args.skip();
+            let target = filter::parse(args, verb)?;
+            return Ok(Operation::Chain(Box::new(ChainCommand { delete: verb == Verb::Delete, target })));
+        }
+        Some(Verb::Change | Verb::Replace) | None => {}
+    }
+    if is_list(word) {
+        args.skip();
+        return Ok(Operation::ChainShow(Box::new(show(args, netns, options)?)));
+    }
+    if matches(word, "help") {
+        return Ok(Operation::Print(String::new()));
+    }
+    Err(unknown_command(word, "chain", token))
+}
+
+/// `filter show …` (`tc_filter_list()`).
+fn show(args: &mut Args<'_>, netns: Option<&str>, options: &ListOptions) -> Result<ShowCommand, TcError> {
+    let mut selection = Selection { netns: netns.map(str::to_owned), ..Selection::default() };
+    let mut device = None;
+    while let Some(word) = args.word() {
+        let token = args.position();
+        match word {
+            "dev" => {
+                let text = args.next()?.to_owned();
+                device = Some(Word { text, token: args.position() });
+            }
+            "root" => selection.parent = Some(Parent::ROOT),
+            "ingress" => selection.parent = Some(Parent::INGRESS),
+            "egress" => selection.parent = Some(Parent::EGRESS),
+            "parent" => {
+                let text = args.next()?;
+                let parent = classid(text).ok_or_else(|| invalid("invalid parent ID", text, args))?;
+                selection.parent = Some(Parent(parent));
+            }
+            "handle" => drop(args.next()?),
+            _ if matches(word, "preference") || matches(word, "priority") => {
+                let text = args.next()?;
+                let prio = get_u32(text, 0).ok_or_else(|| invalid("invalid preference", text, args))?;
+                selection.prio = u16::try_from(prio).ok().filter(|p| *p != 0);
+            }
+            _ if matches(word, "protocol") => {
+                let text = args.next()?;
+                let protocol = proto::link_number(text).ok_or_else(|| invalid("invalid protocol", text, args))?;
+                selection.protocol = Some(protocol);
+            }
+            _ if matches(word, "chain") => {
+                let text = args.next()?;
+                let chain = get_u32(text, 0).ok_or_else(|| invalid("invalid chain index value", text, args))?;
+                selection.chain = Some(chain);
+            }
+            _ if matches(word, "help") => {}
+            _ => {
+                let message = format!(" What is \"{word}\"? Try \"tc filter help\"");
+                return Err(TcError::usage(
+                    message,
+                    token,
+                    "show takes dev, parent, ingress, egress, prio, protocol, chain",
+                ));
+            }
+        }
+        args.skip();
+    }
+    selection.device = device.as_ref().map(|d| d.text.clone());
+    Ok(ShowCommand { device, selection, options: options.clone() })
+}
+
+fn invalid(why: &str, text: &str, args: &Args<'_>) -> TcError {
+    TcError::invalid_argument(why, text, args.position(), "")
+}

@@ -1,0 +1,356 @@
+//! `match …` of u32: every form becomes masked 32-bit words, packed as tc packs them. It changes no state.
+
+use super::super::super::args::Args;
+use super::super::super::error::{TcError, exit};
+use super::super::super::number::{Prefix, get_integer, get_u32, mac, mask_v4, matches, prefix};
+use super::U32Spec;
+use crate::limits::U32_KEYS_MAX;
+use crate::rules::{U32Base, U32Key, U32Mark};
+
+/// Why a selector is refused. tc itself says only `Illegal "match"`.
+struct Refused {
+    why: String,
+    token: usize,
+}
+
+/// Either tc ended the program itself, or it says `Illegal "match"`.
+enum Failure {
+    Exit(TcError),
+    Illegal(Refused),
+}
+
+impl From<TcError> for Failure {
+    fn from(error: TcError) -> Self {
+        Self::Exit(error)
+    }
+}
+
+type Outcome<T> = Result<T, Failure>;
+
+fn illegal<T>(args: &Args<'_>, why: impl Into<String>) -> Outcome<T> {
+    Err(Failure::Illegal(Refused { why: why.into(), token: args.position() }))
+}
+
+/// Parses from the word `match` on and adds its keys (`parse_selector()`, tc/f_u32.c).
+///
+/// # Errors
+/// `Illegal "match"`, with the reason in the hint; or an incomplete line.
+pub fn parse(args: &mut Args<'_>, spec: &mut U32Spec) -> Result<(), TcError> {
+    let start = args.position();
+    args.next()?;
+    selector(args, spec).map_err(|failure| match failure {
+        Failure::Exit(error) => error,
+        Failure::Illegal(Refused { why, token }) => TcError {
+            exit_code: exit::PARSE,
+            messages: vec!["Illegal \"match\"".to_owned()],
+            hint: why,
+            token: Some(token.max(start)),
+        },
+    })
+}
+
+fn selector(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
+    let word = args.word().unwrap_or_default();
+    let known = ["u32", "u16", "u8", "ip", "ip6", "udp", "tcp", "icmp", "mark", "ether"];
+    let Some(kind) = known.into_iter().find(|kind| matches(word, kind)) else {
+        return illegal(args, "match takes ip, ip6, tcp, udp, icmp, ether, u8, u16, u32 or mark");
+    };
+    args.next()?;
+    match kind {
+        "u32" => field(args, spec, Width::Word, Place::at(0)),
+        "u16" => field(args, spec, Width::Half, Place::at(0)),
+        "u8" => field(args, spec, Width::Byte, Place::at(0)),
+        "ip" => ip(args, spec),
+        "ip6" => ip6(args, spec),
+        "icmp" => layer4(args, spec, &[("type", 0, Width::Byte), ("code", 1, Width::Byte)]),
+        "mark" => mark(args, spec),
+        "ether" => ether(args, spec),
+        _ => layer4(args, spec, &[("src", 0, Width::Half), ("dst", 2, Width::Half)]),
+    }
+}
+
+/// How wide a field is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Width {
+    Byte,
+    Half,
+    Word,
+}
+
+/// Where a key is.
+#[derive(Clone, Copy)]
+struct Place {
+    offset: i32,
+    base: U32Base,
+}
+
+impl Place {
+    fn at(offset: i32) -> Self {
+        Self { offset, base: U32Base::Network }
+    }
+
+    fn next_header(offset: i32) -> Self {
+        Self { offset, base: U32Base::NextHeader }
+    }
+}
+
+/// `VALUE MASK [at OFFSET]`.
+fn field(args: &mut Args<'_>, spec: &mut U32Spec, width: Width, place: Place) -> Outcome<()> {
+    if args.left() < 2 {
+        return illegal(args, "a value and a mask are needed: VALUE MASK (the mask in hex, like 0xff)");
+    }
+    let value = number(args, 0)?;
+    let mask = number(args, 16)?;
+    let most = match width {
+        Width::Byte => 0xff,
+        Width::Half => 0xffff,
+        Width::Word => u32::MAX,
+    };
+    if value > most || mask > most {
+        return Err(Failure::Illegal(Refused {
+            why: format!("value and mask must fit into the field (at most {most:#x})"),
+            token: args.position().saturating_sub(if value > most { 2 } else { 1 }),
+        }));
+    }
+    let place = at(args, place)?;
+    pack(args, spec, width, value, mask, place)
+}
+
+/// The current word as a number; the next one becomes current.
+fn number(args: &mut Args<'_>, base: u32) -> Outcome<u32> {
+    let word = args.word().unwrap_or_default();
+    let Some(value) = get_u32(word, base) else {
+        let kind = if base == 16 { "a mask in hex" } else { "a number" };
+        return illegal(args, format!("{kind} is needed here, not \"{word}\""));
+    };
+    args.skip();
+    Ok(value)
+}
+
+/// `[at OFFSET]` or `[at nexthdr+OFFSET]` (`parse_at()`).
+fn at(args: &mut Args<'_>, default: Place) -> Outcome<Place> {
+    if !args.is("at") {
+        return Ok(default);
+    }
+    let word = args.next()?;
+    let mut place = default;
+    let mut digits = word;
+    if let Some(rest) = word.strip_prefix("nexthdr+").filter(|rest| !rest.is_empty()) {
+        place.base = U32Base::NextHeader;
+        digits = rest;
+    } else if matches(word, "nexthdr+") {
+        place.base = U32Base::NextHeader;
+        digits = args.next()?;
+    }
+    let Some(offset) = get_integer(digits) else {
+        return illegal(args, format!("an offset in bytes is needed after \"at\", not \"{digits}\""));
+    };
+    place.offset = offset;
+    args.skip();
+    Ok(place)
+}
+
+/// `pack_key8()`, `pack_key16()`, `pack_key32()`: moves a field to its place in the aligned word. A 16-bit field that does not
+/// start at a word goes to the low half, wherever it starts.
+fn pack(args: &Args<'_>, spec: &mut U32Spec, width: Width, value: u32, mask: u32, place: Place) -> Outcome<()> {
+    let within = place.offset & 3;
+    let shift = match (width, within) {
+        (Width::Word, _) => 0,
+        (Width::Half, 0) => 16,
+        (Width::Half, _) => 0,
+        (Width::Byte, within) => 24 - 8 * within,
+    };
+    let offset = if width == Width::Word { place.offset } else { place.offset & !3 };
+    let place = Place { offset, ..place };
+    pack_word(args, spec, value << shift, mask << shift, place)
+}
+
+/// `pack_key()`: keys on the same word merge unless they contradict each other.
+fn pack_word(args: &Args<'_>, spec: &mut U32Spec, value: u32, mask: u32, place: Place) -> Outcome<()> {
+    let refused = |why: String| Err(Failure::Illegal(Refused { why, token: args.position().saturating_sub(1) }));
+    let value = value & mask;
+    let same = spec.keys.iter_mut().find(|k| k.offset == place.offset && k.base == place.base);
+    if let Some(key) = same {
+        if (value ^ key.value) & mask & key.mask != 0 {
+            return refused("this contradicts an earlier match on the same bytes: nothing could match both".to_owned());
+        }
+        key.value |= value;
+        key.mask |= mask;
+        return Ok(());
+    }
+    if spec.keys.len() >= U32_KEYS_MAX {
+        return refused(format!("a u32 filter takes {U32_KEYS_MAX} keys"));
+    }
+    if place.offset % 4 != 0 {
+        return refused(format!("a u32 key starts at a multiple of 4, not at {}; use u16 or u8", place.offset));
+    }
+    spec.keys.push(U32Key { value, mask, offset: place.offset, base: place.base });
+    Ok(())
+}
+
+/// `if (argc < 2) return -1`: tc wants a word behind the field, even behind `nofrag`.
+fn wants_more(args: &Args<'_>) -> Outcome<()> {
+    if args.left() < 2 { illegal(args, "tc wants more words here: a value, or an action after it") } else { Ok(()) }
+}
+
+/// `match ip FIELD …` (`parse_ip()`).
+fn ip(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
+    wants_more(args)?;
+    let word = args.word().unwrap_or_default();
+    let flag = match word {
+        "nofrag" => Some((0, 0x3fff)),
+        "firstfrag" => Some((0x2000, 0x3fff)),
+        "df" => Some((0x4000, 0x4000)),
+        "mf" => Some((0x2000, 0x2000)),
+        _ => None,
+    };
+    if let Some((value, mask)) = flag {
+        args.skip();
+        return pack(args, spec, Width::Half, value, mask, Place::at(6));
+    }
+    let (width, offset) = match word {
+        "src" => return ip_address(args, spec, 12),
+        "dst" => return ip_address(args, spec, 16),
+        "tos" => (Width::Byte, 1),
+        "ihl" => (Width::Byte, 0),
+        "protocol" => (Width::Byte, 9),
+        "dport" => (Width::Half, 22),
+        "sport" => (Width::Half, 20),
+        "icmp_type" => (Width::Byte, 20),
+        "icmp_code" => (Width::Byte, 21),
+        _ if matches(word, "dsfield") || matches(word, "precedence") => (Width::Byte, 1),
+        _ => {
+            let fields = "src, dst, tos, ihl, protocol, sport, dport, nofrag, firstfrag, df, mf, icmp_type, icmp_code";
+            return illegal(args, format!("match ip has no field \"{word}\"; it has {fields}"));
+        }
+    };
+    args.next()?;
+    field(args, spec, width, Place::at(offset))
+}
+
+fn ip_address(args: &mut Args<'_>, spec: &mut U32Spec, offset: i32) -> Outcome<()> {
+    let word = args.next()?;
+    let Some(Prefix::V4(address, bits)) = prefix(word, Some(false)) else {
+        return illegal(args, format!("\"{word}\" is not an IPv4 address or prefix"));
+    };
+    args.skip();
+    let place = at(args, Place::at(offset))?;
+    pack_word(args, spec, u32::from(address), mask_v4(bits), place)
+}
+
+/// `match ip6 FIELD …` (`parse_ip6()`).
+fn ip6(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
+    wants_more(args)?;
+    let word = args.word().unwrap_or_default();
+    let (width, offset) = match word {
+        "src" => return ip6_address(args, spec, 8),
+        "dst" => return ip6_address(args, spec, 24),
+        "priority" => {
+            args.next()?;
+            return traffic_class(args, spec);
+        }
+        "protocol" => (Width::Byte, 6),
+        "flowlabel" => (Width::Word, 0),
+        "dport" => (Width::Half, 42),
+        "sport" => (Width::Half, 40),
+        "icmp_type" => (Width::Byte, 40),
+        "icmp_code" => (Width::Byte, 41),
+        _ => {
+            let fields = "src, dst, priority, protocol, flowlabel, sport, dport, icmp_type, icmp_code";
+            return illegal(args, format!("match ip6 has no field \"{word}\"; it has {fields}"));
+        }
+    };
+    args.next()?;
+    field(args, spec, width, Place::at(offset))
+}
+
+/// The traffic class lies across bytes 0 and 1 (`parse_ip6_class()`).
+fn traffic_class(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
+    if args.left() < 2 {
+        return illegal(args, "a value and a mask are needed: VALUE MASK");
+    }
+    let value = number(args, 0)?;
+    let mask = number(args, 16)?;
+    if value > 0xff || mask > 0xff {
+        return illegal(args, "value and mask must fit into a byte");
+    }
+    pack_word(args, spec, value << 20, mask << 20, Place::at(0))
+}
+
+/// One key for every 32 bits that the prefix reaches.
+fn ip6_address(args: &mut Args<'_>, spec: &mut U32Spec, offset: i32) -> Outcome<()> {
+    let word = args.next()?;
+    let Some(Prefix::V6(address, bits)) = prefix(word, Some(true)) else {
+        return illegal(args, format!("\"{word}\" is not an IPv6 address or prefix"));
+    };
+    args.skip();
+    let place = at(args, Place::at(offset))?;
+    let address = u128::from(address);
+    for part in 0..bits.div_ceil(32) {
+        let mask = mask_v4((bits - 32 * part).min(32));
+        let value = (address >> (96 - 32 * part)) as u32;
+        let offset = place.offset.wrapping_add(4 * part as i32);
+        pack_word(args, spec, value, mask, Place { offset, ..place })?;
+    }
+    Ok(())
+}
+
+/// `tcp`, `udp` and `icmp`: relative to the next header (`parse_udp()`, `parse_icmp()`).
+fn layer4(args: &mut Args<'_>, spec: &mut U32Spec, fields: &[(&str, i32, Width)]) -> Outcome<()> {
+    if args.left() < 2 {
+        return illegal(args, "a field, a value and a mask are needed");
+    }
+    let word = args.word().unwrap_or_default();
+    let Some((_, offset, width)) = fields.iter().find(|(name, _, _)| *name == word) else {
+        let names: Vec<&str> = fields.iter().map(|(name, _, _)| *name).collect();
+        return illegal(args, format!("\"{word}\" is not a field here; use {}", names.join(" or ")));
+    };
+    args.next()?;
+    field(args, spec, *width, Place::next_header(*offset))
+}
+
+/// `match ether src|dst MAC`: three 16-bit keys; `dst` is at −14, `src` at −8.
+fn ether(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
+    wants_more(args)?;
+    let word = args.word().unwrap_or_default();
+    let offset = match word {
+        "src" => -8,
+        "dst" => -14,
+        _ => {
+            args.stderr.push(format!("Unknown match: ether {word}"));
+            return illegal(args, "use ether src or ether dst");
+        }
+    };
+    let text = args.next()?;
+    let Some(bytes) = mac(text) else {
+        args.stderr.push(format!("parse_ether_addr: improperly formed address '{text}'"));
+        return illegal(args, "write six hex bytes, like 70:00:00:00:00:00");
+    };
+    args.skip();
+    let place = at(args, Place::at(offset))?;
+    for (index, pair) in bytes.chunks(2).enumerate() {
+        let value = u32::from(pair[0]) << 8 | u32::from(pair[1]);
+        let offset = place.offset.wrapping_add(2 * index as i32);
+        pack(args, spec, Width::Half, value, 0xffff, Place { offset, ..place })?;
+    }
+    Ok(())
+}
+
+/// `match mark VALUE MASK` (`parse_mark()`).
+fn mark(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
+    if args.left() < 2 {
+        return illegal(args, "a value and a mask are needed: mark VALUE MASK");
+    }
+    let value = number(args, 0)?;
+    let mask = number(args, 0)?;
+    // NEXT_ARG() stands after the mask too, so tc wants a word there.
+    if args.left() == 0 {
+        return Err(TcError::incomplete(args.position()).into());
+    }
+    if value & mask != value {
+        args.stderr.push("Illegal \"mark\" (impossible combination)".to_owned());
+        return illegal(args, "the value has bits that the mask has not");
+    }
+    spec.mark = Some(U32Mark { value, mask });
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! `tc filter show`, byte for byte as tc 6.1 prints it, and JSON that is always valid. It reads counters and changes nothing.
+
+mod action;
+mod json;
+mod text;
+
+use serde_json::Value;
+
+use super::command::Parent;
+use super::store::{BlockId, Chain, DeviceState, IngressKind, Proto, Store};
+use crate::rules::CounterSource;
+use crate::types::{DeviceId, DeviceKey};
+
+/// What to list. All `None`: everything on all devices of the program's own namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// `-n NETNS`.
+    pub netns: Option<String>,
+    /// `dev D`. With a device and no parent it is the root qdisc that is listed, as in tc.
+    pub device: Option<String>,
+    /// `parent X`, `ingress`, `egress`.
+    pub parent: Option<Parent>,
+    /// `prio N`.
+    pub prio: Option<u16>,
+    /// `protocol P`.
+    pub protocol: Option<u16>,
+    /// `chain N`.
+    pub chain: Option<u32>,
+}
+
+/// How to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListOptions {
+    /// `-s`: with counters and times.
+    pub stats: bool,
+    /// `-j`.
+    pub json: bool,
+    /// `-p`: JSON over several lines.
+    pub pretty: bool,
+    /// `-d`: changes nothing here.
+    pub details: bool,
+}
+
+/// The clock that `installed` and `used` are counted on, the same as the counters' times.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clock {
+    /// Now, in milliseconds.
+    pub now_ms: u64,
+}
+
+impl Selection {
+    /// The command that lists it, as it stands above each part of `filters.txt`: `tc -s filter show dev eth0 parent ffff:`.
+    #[must_use]
+    pub fn command_line(&self, options: &ListOptions) -> String {
+        let mut line = "tc".to_owned();
+        if let Some(netns) = &self.netns {
+            line.push_str(&format!(" -n {netns}"));
+        }
+        line.push_str(if options.stats { " -s" } else { "" });
+        line.push_str(if options.json { " -j" } else { "" });
+        line.push_str(" filter show");
+        if let Some(device) = &self.device {
+            line.push_str(&format!(" dev {device}"));
+        }
+        line.push_str(&match self.parent {
+            None => String::new(),
+            Some(Parent::INGRESS) => " ingress".to_owned(),
+            Some(Parent::EGRESS) => " egress".to_owned(),
+            Some(Parent(id)) => format!(" parent {}", super::number::classid_text(id)),
+        });
+        line
+    }
+}
+
+/// A place that is listed, with the parts of its labels that are printed.
+struct Labels {
+    device: Option<String>,
+    parent: Option<Parent>,
+    protocol: bool,
+    prio: bool,
+    chain: bool,
+}
+
+/// Everything that a listing reads.
+struct Source<'a> {
+    store: &'a Store,
+    options: &'a ListOptions,
+    counters: &'a dyn CounterSource,
+    clock: &'a Clock,
+}
+
+impl Store {
+    /// The filters of a selection, as text or JSON. `counters` are those of [`Store::ruleset`].
+    #[must_use]
+    pub fn list_filters(
+        &self,
+        selection: &Selection,
+        options: &ListOptions,
+        counters: &dyn CounterSource,
+        clock: &Clock,
+    ) -> String {
+        let source = Source { store: self, options, counters, clock };
+        let mut text = String::new();
+        let mut list: Vec<Value> = Vec::new();
+        for ((_, key, state), block) in self.selected(selection) {
+            let label = state.label(block);
+            let labels = Labels {
+                device: selection.device.is_none().then(|| key.name.clone()),
+                parent: (selection.parent != Some(label)).then_some(label),
+                protocol: selection.protocol.is_none(),
+                prio: selection.prio.is_none(),
+                chain: selection.chain.is_none(),
+            };
+            let block = state.block(block);
+            for (chain, proto) in block.protos().filter(|(c, p)| is_selected(selection, c, p)) {
+                if options.json {
+                    source.json(&labels, block, chain, proto, &mut list);
+                } else {
+                    source.text(&labels, block, chain, proto, &mut text);
+                }
+            }
+        }
+        match (options.json, options.pretty) {
+            (false, _) => text,
+            (true, false) => format!("{}\n", Value::Array(list)),
+            (true, true) => format!("{:#}\n", Value::Array(list)),
+        }
+    }
+
+    /// All places where this store has hooks, in the order of their devices, each as it is best listed: `parent ffff:` for an
+    /// ingress qdisc, `ingress` and `egress` for clsact, `parent N:` for a root qdisc with filters.
+    #[must_use]
+    pub fn selections(&self) -> Vec<Selection> {
+        let mut list = Vec::new();
+        for (_, key, state) in self.states() {
+            let mut parents = match state.ingress {
+                Some(IngressKind::Ingress) => vec![Some(Parent::INGRESS_QDISC)],
+                Some(IngressKind::Clsact) => vec![Some(Parent::INGRESS), Some(Parent::EGRESS)],
+                None => Vec::new(),
+            };
+            if !state.root_block.is_empty() {
+                parents.push(Some(state.label(BlockId::Root)).filter(|p| *p != Parent(0)));
+            }
+            list.extend(parents.into_iter().map(|parent| Selection {
+                netns: key.netns.clone(),
+                device: Some(key.name.clone()),
+                parent,
+                ..Selection::default()
+            }));
+        }
+        list
+    }
+
+    /// The places that a selection means.
+    pub(super) fn selected(&self, selection: &Selection) -> Vec<((DeviceId, &DeviceKey, &DeviceState), BlockId)> {
+        let mut list = Vec::new();
+        for (id, key, state) in self.states() {
+            let other = selection.device.as_ref().is_some_and(|d| *d != key.name);
+            if other || key.netns != selection.netns {
+                continue;
+            }
+            let blocks = match (selection.parent, &selection.device) {
+                (Some(parent), _) => state.resolve(parent).into_iter().collect(),
+                (None, Some(_)) => vec![BlockId::Root],
+                (None, None) => vec![BlockId::Ingress, BlockId::Egress, BlockId::Root],
+            };
+            list.extend(blocks.into_iter().map(|block| ((id, key, state), block)));
+        }
+        list
+    }
+}
+
+fn is_selected(selection: &Selection, chain: &Chain, proto: &Proto) -> bool {
+    selection.chain.is_none_or(|c| c == chain.index)
+        && selection.prio.is_none_or(|p| p == proto.prio)
+        && selection.protocol.is_none_or(|p| p == proto.protocol)
+}
+
+/// The u32 tables that are listed for a prio: all of that prio on the hook, whatever their chain, the newest first (`u32_walk()`).
+fn u32_tables(block: &super::store::Block, prio: u16) -> Vec<&Proto> {
+    let mut tables: Vec<&Proto> =
+        block.protos().map(|(_, p)| p).filter(|p| p.prio == prio && p.kind == super::store::ProtoKind::U32).collect();
+    tables.sort_by_key(|p| std::cmp::Reverse(p.sequence));
+    tables
+}

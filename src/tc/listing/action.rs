@@ -1,0 +1,92 @@
+//! One action in a listing: what its kind prints, then index, times and statistics. It changes nothing.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use super::Source;
+use crate::rules::{Action, ActionWord};
+use crate::tc::action::{gact, mirred, skbedit, skbmod};
+use crate::tc::store::ActionState;
+
+/// Seconds that listings show: `installed`, `used`, `firstused`.
+struct Times {
+    installed: u64,
+    used: u64,
+    first_used: Option<u64>,
+}
+
+impl Source<'_> {
+    /// The text of action number `order` of a filter.
+    pub(super) fn action_text(&self, order: usize, state: &ActionState, out: &mut String) {
+        let what = match &state.action {
+            Action::Gact(a) => gact::text(a),
+            Action::Mirred(a) => mirred::text(a, &self.store.device_key(a.device).name),
+            Action::Skbedit(a) => skbedit::text(a),
+            Action::Skbmod(a) => skbmod::text(a),
+        };
+        let _ = write!(
+            out,
+            "\n\taction order {order}: {what}index {} ref {} bind {}",
+            state.index, state.binds, state.binds
+        );
+        if !self.options.stats {
+            out.push('\n');
+            return;
+        }
+        let times = self.times(state);
+        let _ = write!(out, " installed {} sec used {} sec", times.installed, times.used);
+        if let Some(first) = times.first_used {
+            let _ = write!(out, " firstused {first} sec");
+        }
+        let word = |offset| self.counters.word(state.counters + offset);
+        let _ = writeln!(
+            out,
+            "\n\tAction statistics:\n\tSent {} bytes {} pkt (dropped {}, overlimits {} requeues 0) \n\tbacklog 0b 0p requeues 0",
+            word(ActionWord::BYTES),
+            word(ActionWord::PACKETS),
+            word(ActionWord::DROPS),
+            word(ActionWord::OVERLIMITS),
+        );
+    }
+
+    /// The JSON of action number `order` of a filter.
+    pub(super) fn action_json(&self, order: usize, state: &ActionState) -> Value {
+        let mut map = Map::new();
+        map.insert("order".to_owned(), order.into());
+        map.insert("kind".to_owned(), state.action.kind().into());
+        match &state.action {
+            Action::Gact(a) => gact::json(a, &mut map),
+            Action::Mirred(a) => mirred::json(a, &self.store.device_key(a.device).name, &mut map),
+            Action::Skbedit(a) => skbedit::json(a, &mut map),
+            Action::Skbmod(a) => skbmod::json(a, &mut map),
+        }
+        map.insert("index".to_owned(), state.index.into());
+        map.insert("ref".to_owned(), state.binds.into());
+        map.insert("bind".to_owned(), state.binds.into());
+        if self.options.stats {
+            let times = self.times(state);
+            map.insert("installed".to_owned(), times.installed.into());
+            map.insert("last_used".to_owned(), times.used.into());
+            map.extend(times.first_used.map(|first| ("first_used".to_owned(), first.into())));
+            let word = |offset| self.counters.word(state.counters + offset);
+            let stats = json!({
+                "bytes": word(ActionWord::BYTES), "packets": word(ActionWord::PACKETS), "drops": word(ActionWord::DROPS),
+                "overlimits": word(ActionWord::OVERLIMITS), "requeues": 0, "backlog": 0, "qlen": 0,
+            });
+            map.insert("stats".to_owned(), stats);
+        }
+        Value::Object(map)
+    }
+
+    /// An action that was never used counts as used when it was installed (`tcf_tm_dump()`).
+    fn times(&self, state: &ActionState) -> Times {
+        let ago = |ms: u64| self.clock.now_ms.saturating_sub(ms) / 1000;
+        let word = |offset| Some(self.counters.word(state.counters + offset)).filter(|ms| *ms != 0);
+        Times {
+            installed: ago(state.installed_ms),
+            used: ago(word(ActionWord::LAST_USED).unwrap_or(state.installed_ms)),
+            first_used: word(ActionWord::FIRST_USED).map(ago),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The JSON form of filters: where tc 6.1 prints text that is no JSON, the form of newer versions. It changes nothing.
+//!
+//! tc repeats the names `match` and `success` in one object; readers would keep only the last. Here repeated ones are a list.
+
+use serde_json::{Map, Value, json};
+
+use super::{Labels, Source, u32_tables};
+use crate::rules::{NodeWord, U32Base, U32Key, U32Mark};
+use crate::tc::command::Parent;
+use crate::tc::filter::{flower, u32::handle_text};
+use crate::tc::number::classid_text;
+use crate::tc::proto::link_name;
+use crate::tc::store::{Block, Body, Chain, Entry, Proto, ProtoKind};
+
+impl Source<'_> {
+    /// All objects of one prio.
+    pub(super) fn json(&self, labels: &Labels, block: &Block, chain: &Chain, proto: &Proto, out: &mut Vec<Value>) {
+        let head = head(labels, chain, proto);
+        let mut push = |options: Option<Value>| {
+            let mut map = head.clone();
+            map.extend(options.map(|o| ("options".to_owned(), o)));
+            out.push(Value::Object(map));
+        };
+        push(None);
+        match proto.kind {
+            ProtoKind::U32 => {
+                for table in u32_tables(block, proto.prio) {
+                    push(Some(json!({"fh": format!("{:x}:", table.table), "ht_divisor": 1})));
+                    table.entries.iter().for_each(|e| push(Some(self.u32_json(table, e))));
+                }
+            }
+            ProtoKind::Flower | ProtoKind::Matchall => {
+                proto.entries.iter().for_each(|e| push(Some(self.other_json(e))));
+            }
+        }
+    }
+
+    fn u32_json(&self, table: &Proto, entry: &Entry) -> Value {
+        let mut map = Map::new();
+        let mut set = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
+        set("fh", handle_text(entry.handle).into());
+        set("order", (entry.handle & 0xfff).into());
+        set("key_ht", format!("{:x}", table.table).into());
+        set("bkt", "0".into());
+        if let Some(id) = entry.classid {
+            set("flowid", classid_text(id).into());
+        }
+        if entry.skip_hw {
+            set("skip_hw", true.into());
+        }
+        set("not_in_hw", true.into());
+        if let Body::U32 { keys, mark, indev, .. } = &entry.body {
+            self.u32_keys(entry, keys, mark.as_ref(), &mut set);
+            if let Some(indev) = indev {
+                set("input_dev", self.store.device_key(*indev).name.as_str().into());
+            }
+        }
+        self.actions_json(entry, &mut map);
+        Value::Object(map)
+    }
+
+    fn u32_keys(&self, entry: &Entry, keys: &[U32Key], mark: Option<&U32Mark>, set: &mut dyn FnMut(&str, Value)) {
+        if self.options.stats {
+            let word = |offset| Value::from(self.counters.word(entry.counters + offset));
+            set("rule_hit", word(NodeWord::HIT));
+            let each = (0..keys.len()).map(|i| word(NodeWord::KEYS + i as u32));
+            set("success", one_or_list(std::iter::once(word(NodeWord::SUCCESS)).chain(each).collect()));
+        }
+        if let Some(mark) = mark {
+            set("fwmark_value", format!("{:#x}", mark.value).into());
+            set("fwmark_mask", format!("{:#x}", mark.mask).into());
+            set("fwmark_success", 0.into());
+        }
+        if !keys.is_empty() {
+            set("match", one_or_list(keys.iter().map(key_json).collect()));
+        }
+    }
+
+    /// flower and matchall.
+    fn other_json(&self, entry: &Entry) -> Value {
+        let mut map = Map::new();
+        map.insert("handle".to_owned(), entry.handle.into());
+        let (classid_word, keys, counts_hits) = match &entry.body {
+            Body::Flower { written, .. } => ("classid", Some(flower::json(written)), false),
+            Body::Matchall | Body::U32 { .. } => ("flowid", None, true),
+        };
+        map.extend(entry.classid.map(|id| (classid_word.to_owned(), classid_text(id).into())));
+        map.extend(keys.map(|k| ("keys".to_owned(), k)));
+        map.extend(entry.skip_hw.then(|| ("skip_hw".to_owned(), true.into())));
+        map.insert("not_in_hw".to_owned(), true.into());
+        if self.options.stats && counts_hits {
+            map.insert("rule_hit".to_owned(), self.counters.word(entry.counters + NodeWord::HIT).into());
+        }
+        self.actions_json(entry, &mut map);
+        Value::Object(map)
+    }
+
+    fn actions_json(&self, entry: &Entry, map: &mut Map<String, Value>) {
+        if entry.actions.is_empty() {
+            return;
+        }
+        let each = entry.actions.iter().enumerate();
+        let list = each.map(|(i, slot)| self.action_json(i + 1, self.store.action(*slot))).collect();
+        map.insert("actions".to_owned(), Value::Array(list));
+    }
+}
+
+fn one_or_list(mut values: Vec<Value>) -> Value {
+    if values.len() == 1 { values.remove(0) } else { Value::Array(values) }
+}
+
+fn key_json(key: &U32Key) -> Value {
+    let base = match key.base {
+        U32Base::Network => "",
+        U32Base::NextHeader => "nexthdr+",
+    };
+    json!({"value": format!("{:x}", key.value), "mask": format!("{:x}", key.mask), "offmask": base, "off": key.offset})
+}
+
+fn head(labels: &Labels, chain: &Chain, proto: &Proto) -> Map<String, Value> {
+    let mut map = Map::new();
+    map.extend(labels.device.as_ref().map(|d| ("dev".to_owned(), d.as_str().into())));
+    match labels.parent {
+        None => {}
+        Some(Parent::INGRESS) => drop(map.insert("ingress".to_owned(), true.into())),
+        Some(Parent::EGRESS) => drop(map.insert("egress".to_owned(), true.into())),
+        Some(Parent(id)) => drop(map.insert("parent".to_owned(), classid_text(id).into())),
+    }
+    if labels.protocol {
+        map.insert("protocol".to_owned(), link_name(proto.protocol).into());
+    }
+    if labels.prio {
+        map.insert("pref".to_owned(), proto.prio.into());
+    }
+    map.insert("kind".to_owned(), proto.kind.as_str().into());
+    if labels.chain {
+        map.insert("chain".to_owned(), chain.index.into());
+    }
+    map
+}

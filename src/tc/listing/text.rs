@@ -1,0 +1,131 @@
+//! The text form of filters (`print_filter()` of tc/tc_filter.c and the kinds' printers). It changes nothing.
+
+use std::fmt::Write as _;
+
+use super::{Labels, Source, u32_tables};
+use crate::rules::{NodeWord, U32Base, U32Key};
+use crate::tc::command::Parent;
+use crate::tc::filter::{flower, u32::handle_text};
+use crate::tc::number::classid_text;
+use crate::tc::proto::link_name;
+use crate::tc::store::{Block, Body, Chain, Entry, Proto, ProtoKind};
+
+impl Source<'_> {
+    /// All lines of one prio.
+    pub(super) fn text(&self, labels: &Labels, block: &Block, chain: &Chain, proto: &Proto, out: &mut String) {
+        let head = head(labels, chain, proto);
+        let _ = writeln!(out, "{head}");
+        match proto.kind {
+            ProtoKind::U32 => {
+                for table in u32_tables(block, proto.prio) {
+                    let _ = writeln!(out, "{head}fh {:x}: ht divisor 1 ", table.table);
+                    table.entries.iter().for_each(|e| self.u32(&head, table, e, out));
+                }
+            }
+            ProtoKind::Flower | ProtoKind::Matchall => proto.entries.iter().for_each(|e| self.other(&head, e, out)),
+        }
+    }
+
+    fn u32(&self, head: &str, table: &Proto, entry: &Entry, out: &mut String) {
+        let Body::U32 { keys, mark, indev, terminal } = &entry.body else { return };
+        let _ = write!(
+            out,
+            "{head}fh {} order {} key ht {:x} bkt 0 ",
+            handle_text(entry.handle),
+            entry.handle & 0xfff,
+            table.table
+        );
+        match entry.classid {
+            Some(id) if *terminal => {
+                let _ = write!(out, "*flowid {} ", classid_text(id));
+            }
+            Some(id) => {
+                let _ = write!(out, "flowid {} ", classid_text(id));
+            }
+            None if *terminal => out.push_str("terminal flowid "),
+            None => {}
+        }
+        out.push_str(if entry.skip_hw { "skip_hw " } else { "" });
+        out.push_str("not_in_hw ");
+        let word = |offset| self.counters.word(entry.counters + offset);
+        if self.options.stats {
+            let _ = write!(out, "(rule hit {} success {})", word(NodeWord::HIT), word(NodeWord::SUCCESS));
+        }
+        if let Some(mark) = mark {
+            let _ = write!(out, "\n  mark {:#06x} {:#06x} (success 0)", mark.value, mark.mask);
+        }
+        for (index, key) in keys.iter().enumerate() {
+            let _ = write!(out, "\n  match {}", key_text(key));
+            if self.options.stats {
+                let _ = write!(out, " (success {} ) ", word(NodeWord::KEYS + index as u32));
+            }
+        }
+        if let Some(indev) = indev {
+            let _ = writeln!(out, "\n  input dev {}", self.store.device_key(*indev).name);
+        }
+        self.actions(entry, out);
+        out.push('\n');
+    }
+
+    /// flower and matchall.
+    fn other(&self, head: &str, entry: &Entry, out: &mut String) {
+        let _ = write!(out, "{head}handle {:#x} ", entry.handle);
+        let (classid_word, keys, counts_hits) = match &entry.body {
+            Body::Flower { written, .. } => ("classid", flower::text(written), false),
+            Body::Matchall | Body::U32 { .. } => ("flowid", String::new(), true),
+        };
+        if let Some(id) = entry.classid {
+            let _ = write!(out, "{classid_word} {} ", classid_text(id));
+        }
+        out.push_str(&keys);
+        out.push_str(if entry.skip_hw { "\n  skip_hw" } else { "" });
+        out.push_str("\n  not_in_hw");
+        if self.options.stats && counts_hits {
+            let _ = write!(out, " (rule hit {})", self.counters.word(entry.counters + NodeWord::HIT));
+        }
+        self.actions(entry, out);
+        out.push('\n');
+    }
+
+    fn actions(&self, entry: &Entry, out: &mut String) {
+        for (index, slot) in entry.actions.iter().enumerate() {
+            self.action_text(index + 1, self.store.action(*slot), out);
+        }
+    }
+}
+
+/// `filter [dev D ][parent P ]protocol P pref N KIND chain N `.
+fn head(labels: &Labels, chain: &Chain, proto: &Proto) -> String {
+    let mut head = "filter ".to_owned();
+    if let Some(device) = &labels.device {
+        let _ = write!(head, "dev {device} ");
+    }
+    match labels.parent {
+        None => {}
+        Some(Parent::INGRESS) => head.push_str("ingress "),
+        Some(Parent::EGRESS) => head.push_str("egress "),
+        Some(Parent(id)) => {
+            let _ = write!(head, "parent {} ", classid_text(id));
+        }
+    }
+    if labels.protocol {
+        let _ = write!(head, "protocol {} ", link_name(proto.protocol));
+    }
+    if labels.prio {
+        let _ = write!(head, "pref {} ", proto.prio);
+    }
+    let _ = write!(head, "{} ", proto.kind.as_str());
+    if labels.chain {
+        let _ = write!(head, "chain {} ", chain.index);
+    }
+    head
+}
+
+/// `VALUE/MASK at OFFSET`.
+pub(super) fn key_text(key: &U32Key) -> String {
+    let base = match key.base {
+        U32Base::Network => "",
+        U32Base::NextHeader => "nexthdr+",
+    };
+    format!("{:08x}/{:08x} at {base}{}", key.value, key.mask, key.offset)
+}

@@ -1,0 +1,222 @@
+//! What hangs on one hook: chains, their filters (`tcf_proto`), their nodes. Data with look-ups; no command is known here.
+
+use std::collections::HashSet;
+
+use super::actions::ActionSlot;
+use crate::rules::{FlowerKey, U32Key, U32Mark};
+use crate::types::DeviceId;
+
+/// A filter block: chains in the order in which they were made.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    /// The chains, also those that only a `goto chain` has made.
+    pub chains: Vec<Chain>,
+    /// Last id given to a u32 table here, 0..=0x7fe; `None` without u32 filter (`tc_u_common` does not exist).
+    pub u32_last_id: Option<u32>,
+}
+
+/// A chain.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// Its number.
+    pub index: u32,
+    /// Made by `chain add`.
+    pub explicit: bool,
+    /// What its filters may compare: protocol and flower key.
+    pub template: Option<FlowerKey>,
+    /// Sorted by prio.
+    pub protos: Vec<Proto>,
+}
+
+/// All that one prio of a chain holds.
+#[derive(Clone, Debug)]
+pub struct Proto {
+    /// `pref`.
+    pub prio: u16,
+    /// `protocol`.
+    pub protocol: u16,
+    /// The kind.
+    pub kind: ProtoKind,
+    /// u32: the root table's id, 0x800..=0xfff; else 0.
+    pub table: u32,
+    /// When it was made: larger is later.
+    pub sequence: u64,
+    /// Its nodes, sorted by handle.
+    pub entries: Vec<Entry>,
+    /// flower: masked keys that are taken.
+    pub keys: HashSet<FlowerKey>,
+}
+
+/// The kinds of filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtoKind {
+    /// `u32`.
+    U32,
+    /// `flower`.
+    Flower,
+    /// `matchall`.
+    Matchall,
+}
+
+impl ProtoKind {
+    /// tc's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::U32 => "u32",
+            Self::Flower => "flower",
+            Self::Matchall => "matchall",
+        }
+    }
+}
+
+/// One node: what tc calls a filter.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// u32: `table << 20 | node`; else a number.
+    pub handle: u32,
+    /// `classid`.
+    pub classid: Option<u32>,
+    /// Its actions.
+    pub actions: Vec<ActionSlot>,
+    /// `skip_hw` was given.
+    pub skip_hw: bool,
+    /// Base of its counter words.
+    pub counters: u32,
+    /// Line of the script that made it; 0: none.
+    pub line: usize,
+    /// When it was made: larger is later.
+    pub sequence: u64,
+    /// What its kind adds.
+    pub body: Body,
+}
+
+/// What the kinds add to a node.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// `u32`.
+    U32 {
+        /// The keys.
+        keys: Vec<U32Key>,
+        /// `match mark`.
+        mark: Option<U32Mark>,
+        /// `indev`.
+        indev: Option<DeviceId>,
+        /// Whether a match counts.
+        terminal: bool,
+    },
+    /// `flower`.
+    Flower {
+        /// The key as written.
+        written: Box<FlowerKey>,
+        /// Age of its mask.
+        mask_sequence: u64,
+    },
+    /// `matchall`.
+    Matchall,
+}
+
+impl Block {
+    /// The chain with this number.
+    #[must_use]
+    pub fn chain(&self, index: u32) -> Option<&Chain> {
+        self.chains.iter().find(|c| c.index == index)
+    }
+
+    /// The same, to change.
+    pub fn chain_mut(&mut self, index: u32) -> Option<&mut Chain> {
+        self.chains.iter_mut().find(|c| c.index == index)
+    }
+
+    /// The chain, made if it is not there.
+    pub fn chain_or_new(&mut self, index: u32) -> &mut Chain {
+        let at = self.chains.iter().position(|c| c.index == index).unwrap_or_else(|| {
+            self.chains.push(Chain { index, explicit: false, template: None, protos: Vec::new() });
+            self.chains.len() - 1
+        });
+        &mut self.chains[at]
+    }
+
+    /// All filters of all chains.
+    pub fn protos(&self) -> impl Iterator<Item = (&Chain, &Proto)> {
+        self.chains.iter().flat_map(|c| c.protos.iter().map(move |p| (c, p)))
+    }
+
+    /// Whether it holds any filter.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.protos().next().is_none()
+    }
+
+    /// Takes an id for a new u32 table: 0x800 for the first of the block, then 801, 802 … without going back
+    /// (`gen_new_htid()`, cls_u32.c). `None` when all are taken.
+    pub fn take_u32_table(&mut self) -> Option<u32> {
+        const LAST: u32 = 0x7fe;
+        let Some(last) = self.u32_last_id else {
+            self.u32_last_id = Some(0);
+            return Some(0x800);
+        };
+        let taken: HashSet<u32> = self.protos().map(|(_, p)| p.table).collect();
+        let id = (last + 1..=LAST).chain(1..=last.min(LAST)).find(|id| !taken.contains(&(id | 0x800)))?;
+        self.u32_last_id = Some(id);
+        Some(id | 0x800)
+    }
+
+    /// Forgets the ids when the last u32 filter is gone.
+    pub fn settle_u32(&mut self) {
+        if !self.protos().any(|(_, p)| p.kind == ProtoKind::U32) {
+            self.u32_last_id = None;
+        }
+    }
+
+    /// Where a u32 node is, by its handle: chain position, proto position, entry position. Tables are shared in a block.
+    #[must_use]
+    pub fn find_u32(&self, handle: u32) -> Option<(usize, usize, usize)> {
+        let table = handle >> 20;
+        for (c, chain) in self.chains.iter().enumerate() {
+            for (p, proto) in chain.protos.iter().enumerate() {
+                if proto.kind == ProtoKind::U32 && proto.table == table {
+                    return proto.position(handle).ok().map(|e| (c, p, e));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Chain {
+    /// Position of a prio, or where it would be.
+    pub fn position(&self, prio: u16) -> Result<usize, usize> {
+        self.protos.binary_search_by_key(&prio, |p| p.prio)
+    }
+}
+
+impl Proto {
+    /// Position of a handle, or where it would be.
+    pub fn position(&self, handle: u32) -> Result<usize, usize> {
+        // Handles mostly come in ascending order.
+        match self.entries.last() {
+            Some(last) if last.handle < handle => Err(self.entries.len()),
+            _ => self.entries.binary_search_by_key(&handle, |e| e.handle),
+        }
+    }
+
+    /// The lowest handle in a range that is free.
+    #[must_use]
+    pub fn free_handle(&self, range: std::ops::RangeInclusive<u32>) -> Option<u32> {
+        let start = self.entries.partition_point(|e| e.handle < *range.start());
+        let dense_end = range.start() + (self.entries.len() - start) as u32;
+        // Without a gap from the start, the next one is free.
+        if self.entries.last().is_none_or(|e| e.handle.wrapping_add(1) == dense_end) && range.contains(&dense_end) {
+            return Some(dense_end);
+        }
+        let mut handle = *range.start();
+        for entry in &self.entries[start..] {
+            if entry.handle != handle {
+                break;
+            }
+            handle += 1;
+        }
+        range.contains(&handle).then_some(handle)
+    }
+}

@@ -1,0 +1,356 @@
+//! `filter add|replace|change|del`: finding the place, as tc_new_tfilter() and tc_del_tfilter() of net/sched/cls_api.c do.
+
+use super::block::{Block, Chain, Proto, ProtoKind};
+use super::qdiscs::BlockId;
+use super::{Devices, Store};
+use crate::limits::FILTERS_MAX;
+use crate::tc::command::{Parent, Verb};
+use crate::tc::error::TcError;
+use crate::tc::filter::{FilterCommand, Kind};
+use crate::types::{DeviceId, DeviceKey};
+
+/// A chain of a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub device: DeviceId,
+    pub block: BlockId,
+    pub chain: u32,
+}
+
+/// The highest priority that is given automatically.
+const AUTO_PRIO_FIRST: u16 = 0xc000;
+/// Automatic priorities go down from the lowest that is at least this.
+const AUTO_PRIO_FLOOR: u16 = 0x8000;
+
+const NOT_FOUND: &str = "Filter with specified priority/protocol not found";
+
+impl Store {
+    pub(super) fn filter(
+        &mut self,
+        netns: Option<&str>,
+        command: &FilterCommand,
+        devices: &dyn Devices,
+    ) -> Result<Vec<String>, TcError> {
+        self.check_action_devices(netns, command.kind.as_ref(), devices)?;
+        let place = self.place(netns, command)?;
+        if command.verb == Verb::Delete {
+            return self.filter_delete(place, command).map(|()| Vec::new());
+        }
+        let had_chain = self.block(place).chain(place.chain).is_some();
+        let result = self.filter_put(netns, place, command);
+        if result.is_err() && !had_chain {
+            self.drop_chain_if_unused(place);
+        }
+        self.block_mut(place).settle_u32();
+        result.map(|()| self.place_notes(place, command))
+    }
+
+    /// The device, hook and chain that a command means.
+    pub(super) fn place(&mut self, netns: Option<&str>, command: &FilterCommand) -> Result<Place, TcError> {
+        let Some(device) = &command.device else {
+            return Err(TcError::errno("No such device", "say which device: dev DEVICE").at(command.kind_token));
+        };
+        let key = DeviceKey::new(netns, &device.text);
+        let device = self.device_id(&key);
+        let state = self.states.entry(device).or_default();
+        let block = state.resolve(command.parent)?;
+        let other = match block {
+            BlockId::Egress => &state.root_block,
+            BlockId::Root => &state.egress_block,
+            BlockId::Ingress => return Ok(Place { device, block, chain: command.chain.unwrap_or(0) }),
+        };
+        if !other.is_empty() {
+            let what = format!("filters both at clsact's egress and on the root qdisc of {key}");
+            return Err(TcError::unsupported(&what, command.kind_token));
+        }
+        Ok(Place { device, block, chain: command.chain.unwrap_or(0) })
+    }
+
+    fn place_notes(&self, place: Place, command: &FilterCommand) -> Vec<String> {
+        let key = self.device_key(place.device);
+        match command.parent {
+            Parent(0) => vec![format!(
+                "the filter names no parent, so it is on the root qdisc of {key} and runs at egress; \
+                 write parent ffff: (or ingress) for received frames"
+            )],
+            Parent(_) => Vec::new(),
+        }
+    }
+
+    pub(super) fn block(&self, place: Place) -> &Block {
+        self.states[&place.device].block(place.block)
+    }
+
+    pub(super) fn block_mut(&mut self, place: Place) -> &mut Block {
+        self.states.entry(place.device).or_default().block_mut(place.block)
+    }
+
+    pub(super) fn chain_mut(&mut self, place: Place) -> &mut Chain {
+        self.block_mut(place).chain_or_new(place.chain)
+    }
+
+    /// `add`, `replace`, `change`.
+    fn filter_put(&mut self, netns: Option<&str>, place: Place, command: &FilterCommand) -> Result<(), TcError> {
+        let creates = matches!(command.verb, Verb::Add | Verb::Replace);
+        if command.prio == 0 && !creates {
+            return Err(TcError::kernel("Invalid filter command with priority of zero", "give prio N"));
+        }
+        let chain = self.chain_mut(place);
+        let found = find(chain, command.prio, command.protocol)?;
+        let (prio, created) = match found {
+            Some(prio) => (prio, false),
+            None => (self.create_proto(place, command, creates)?, true),
+        };
+        let result = self.put_entry(netns, place, prio, command, creates);
+        let no_entry = created && result.is_err();
+        if no_entry {
+            let chain = self.chain_mut(place);
+            if let Ok(at) = chain.position(prio) {
+                chain.protos.remove(at);
+            }
+        }
+        result
+    }
+
+    /// A new `tcf_proto`. A u32 table id that it takes stays taken even if the filter is then refused, as in the kernel.
+    fn create_proto(&mut self, place: Place, command: &FilterCommand, creates: bool) -> Result<u16, TcError> {
+        let Some(kind) = command.kind.as_ref().filter(|_| command.protocol != 0) else {
+            return Err(TcError::kernel("Filter kind and protocol must be specified", "give protocol P and a kind"));
+        };
+        if !creates {
+            let text = "Need both RTM_NEWTFILTER and NLM_F_CREATE to create a new filter";
+            return Err(TcError::kernel(text, "there is nothing to change: use add or replace"));
+        }
+        let kind = match kind {
+            Kind::U32(_) => ProtoKind::U32,
+            Kind::Flower(_) => ProtoKind::Flower,
+            Kind::Matchall(_) => ProtoKind::Matchall,
+            Kind::Unknown(_) => {
+                let hint = "viscum knows the filters u32, flower and matchall";
+                return Err(TcError::kernel("TC classifier not found", hint).at(command.kind_token));
+            }
+        };
+        let prio = match command.prio {
+            0 => automatic_prio(self.chain_mut(place))?,
+            prio => prio,
+        };
+        let table = match kind {
+            ProtoKind::U32 => self.block_mut(place).take_u32_table().ok_or_else(|| {
+                TcError::errno("No space left on device", "a hook takes 2047 u32 priorities; share one prio instead")
+            })?,
+            ProtoKind::Flower | ProtoKind::Matchall => 0,
+        };
+        let proto = Proto {
+            prio,
+            protocol: command.protocol,
+            kind,
+            table,
+            sequence: self.next_sequence(),
+            entries: Vec::new(),
+            keys: std::collections::HashSet::new(),
+        };
+        let chain = self.chain_mut(place);
+        let at = chain.position(prio).unwrap_or_else(|at| at);
+        chain.protos.insert(at, proto);
+        Ok(prio)
+    }
+
+    fn put_entry(
+        &mut self,
+        netns: Option<&str>,
+        place: Place,
+        prio: u16,
+        command: &FilterCommand,
+        creates: bool,
+    ) -> Result<(), TcError> {
+        let Some(kind) = &command.kind else {
+            return Err(TcError::errno("Invalid argument", "name the kind of filter: u32, flower or matchall"));
+        };
+        let chain = self.chain_mut(place);
+        let at = chain.position(prio).expect("the proto was found or made just before");
+        let proto_kind = chain.protos[at].kind;
+        let template_fits = chain.template.is_none() || proto_kind == ProtoKind::Flower;
+        if proto_kind.as_str() != kind.name() {
+            let text = "Specified filter kind does not match existing one";
+            let hint = format!("prio {prio} holds {} filters; use another prio", proto_kind.as_str());
+            return Err(TcError::kernel(text, hint).at(command.kind_token));
+        }
+        let exists = self.exists(place, at, kind);
+        if !exists && !creates {
+            let text = "Need both RTM_NEWTFILTER and NLM_F_CREATE to create a new filter";
+            return Err(TcError::kernel(text, "there is nothing to change: use add or replace"));
+        }
+        if exists && command.verb == Verb::Add {
+            return Err(TcError::kernel("Filter already exists", "use replace to change it, or another handle"));
+        }
+        if !template_fits {
+            let text = "Chain template is set to a different filter kind";
+            return Err(TcError::kernel(text, "this chain takes flower filters only").at(command.kind_token));
+        }
+        if !exists && self.filter_count >= FILTERS_MAX {
+            return Err(TcError::errno("Cannot allocate memory", format!("viscum takes {FILTERS_MAX} filters")));
+        }
+        self.change(netns, place, at, kind)
+    }
+
+    /// Whether the handle that the command names is there (`tp->ops->get()`).
+    fn exists(&self, place: Place, at: usize, kind: &Kind) -> bool {
+        let block = self.block(place);
+        let handle = kind.handle();
+        if handle == 0 {
+            return false;
+        }
+        match kind {
+            Kind::U32(_) if handle & 0x000f_ffff == 0 => block.protos().any(|(_, p)| p.table == handle >> 20),
+            Kind::U32(_) => block.find_u32(handle).is_some(),
+            Kind::Flower(_) | Kind::Matchall(_) => {
+                block.chain(place.chain).is_some_and(|c| c.protos[at].position(handle).is_ok())
+            }
+            Kind::Unknown(_) => false,
+        }
+    }
+
+    fn filter_delete(&mut self, place: Place, command: &FilterCommand) -> Result<(), TcError> {
+        let named = command.protocol != 0 || command.kind.is_some();
+        if command.prio == 0 && named {
+            let text = "Cannot flush filters with protocol, handle or kind set";
+            return Err(TcError::kernel(text, "give prio N too, or nothing to delete all of the chain"));
+        }
+        if self.block(place).chain(place.chain).is_none() {
+            if command.prio == 0 {
+                return Ok(());
+            }
+            return Err(TcError::kernel("Cannot find specified filter chain", "tc chain show lists the chains"));
+        }
+        if command.prio == 0 {
+            let protos = std::mem::take(&mut self.chain_mut(place).protos);
+            protos.into_iter().for_each(|p| self.drop_proto(p));
+            self.after_delete(place);
+            return Ok(());
+        }
+        let chain = self.chain_mut(place);
+        find(chain, command.prio, command.protocol)?
+            .ok_or_else(|| TcError::kernel(NOT_FOUND, "tc filter show lists the filters"))?;
+        let at = chain.position(command.prio).expect("found just before");
+        let wrong_kind = command.kind.as_ref().is_some_and(|k| k.name() != chain.protos[at].kind.as_str());
+        if wrong_kind {
+            let hint = format!("it is a {} filter", chain.protos[at].kind.as_str());
+            return Err(TcError::kernel("Specified filter kind does not match existing one", hint));
+        }
+        match command.kind.as_ref().filter(|k| k.handle() != 0) {
+            Some(kind) => self.delete_handle(place, at, kind)?,
+            None => {
+                let proto = self.chain_mut(place).protos.remove(at);
+                self.drop_proto(proto);
+            }
+        }
+        self.after_delete(place);
+        Ok(())
+    }
+
+    /// Removes one node; the prio goes with its last one.
+    fn delete_handle(&mut self, place: Place, at: usize, kind: &Kind) -> Result<(), TcError> {
+        let handle = kind.handle();
+        let block = self.block_mut(place);
+        let own = block.chains.iter().position(|c| c.index == place.chain).expect("the chain was found just before");
+        let found = match kind {
+            Kind::U32(_) if handle & 0x000f_ffff == 0 && block.protos().any(|(_, p)| p.table == handle >> 20) => {
+                return Err(TcError::kernel("cls_u32: Not allowed to delete root node", "delete the whole prio"));
+            }
+            Kind::U32(_) => block.find_u32(handle),
+            Kind::Flower(_) | Kind::Matchall(_) | Kind::Unknown(_) => {
+                block.chains[own].protos[at].position(handle).ok().map(|e| (own, at, e))
+            }
+        };
+        let (chain, proto, entry) = found
+            .ok_or_else(|| TcError::kernel("Specified filter handle not found", "tc filter show lists the handles"))?;
+        let gone = block.chains[chain].protos[proto].entries.remove(entry);
+        let last = match kind {
+            // u32 says "last" only when no other u32 prio and no other node is left on the hook (u32_delete()).
+            Kind::U32(_) => {
+                let mut tables = block.protos().filter(|(_, p)| p.kind == ProtoKind::U32);
+                tables.next().is_some_and(|(_, p)| p.entries.is_empty()) && tables.next().is_none()
+            }
+            Kind::Flower(_) | Kind::Matchall(_) | Kind::Unknown(_) => block.chains[own].protos[at].entries.is_empty(),
+        };
+        let proto = last.then(|| block.chains[own].protos.remove(at));
+        if let (super::block::Body::Flower { written, .. }, None) = (&gone.body, &proto) {
+            let key = crate::tc::filter::flower::masked(written);
+            self.block_mut(place).chains[own].protos[at].keys.remove(&key);
+        }
+        self.drop_entry(gone);
+        proto.into_iter().for_each(|p| self.drop_proto(p));
+        Ok(())
+    }
+
+    /// Releases what an entry holds.
+    pub(super) fn drop_entry(&mut self, entry: super::block::Entry) {
+        entry.actions.into_iter().for_each(|slot| self.actions.release(slot));
+        self.filter_count = self.filter_count.saturating_sub(1);
+    }
+
+    fn drop_proto(&mut self, proto: Proto) {
+        proto.entries.into_iter().for_each(|e| self.drop_entry(e));
+    }
+
+    /// Releases what a whole block holds.
+    pub(super) fn drop_block(&mut self, block: Block) {
+        block.chains.into_iter().flat_map(|c| c.protos).for_each(|p| self.drop_proto(p));
+    }
+
+    /// Flushes a chain.
+    pub(super) fn flush_chain(&mut self, place: Place) {
+        let protos = std::mem::take(&mut self.chain_mut(place).protos);
+        protos.into_iter().for_each(|p| self.drop_proto(p));
+        self.after_delete(place);
+    }
+
+    fn after_delete(&mut self, place: Place) {
+        self.block_mut(place).settle_u32();
+        self.drop_chain_if_unused(place);
+    }
+
+    /// A chain goes when it holds nothing, was not made by hand, and no action of its hook goes to it.
+    fn drop_chain_if_unused(&mut self, place: Place) {
+        let block = self.block(place);
+        let unused = block.chain(place.chain).is_some_and(|c| c.protos.is_empty() && !c.explicit);
+        if !unused || self.is_chain_target(block, place.chain) {
+            return;
+        }
+        self.block_mut(place).chains.retain(|c| c.index != place.chain);
+    }
+
+    fn is_chain_target(&self, block: &Block, chain: u32) -> bool {
+        let mut entries = block.protos().flat_map(|(_, p)| p.entries.iter());
+        entries.any(|e| {
+            e.actions.iter().any(|slot| {
+                matches!(self.actions.get(*slot).action.control(), crate::rules::Control::GotoChain(c) if c == chain)
+            })
+        })
+    }
+}
+
+/// The prio, if it is there with this protocol (`tcf_chain_tp_find()`); 0 for both means any.
+fn find(chain: &Chain, prio: u16, protocol: u16) -> Result<Option<u16>, TcError> {
+    let not_found = |hint: String| Err(TcError::kernel(NOT_FOUND, hint));
+    if prio == 0 {
+        return match chain.position(AUTO_PRIO_FLOOR) {
+            Ok(_) => not_found("no automatic priority is free; give prio N".to_owned()),
+            Err(_) => Ok(None),
+        };
+    }
+    let Ok(at) = chain.position(prio) else { return Ok(None) };
+    let proto = &chain.protos[at];
+    if protocol != 0 && proto.protocol != protocol {
+        let name = crate::tc::proto::link_name(proto.protocol);
+        return not_found(format!("prio {prio} is for protocol {name}; one prio holds one protocol, use another prio"));
+    }
+    Ok(Some(prio))
+}
+
+/// `tcf_auto_prio()`: one below the lowest prio that is at least 0x8000, at first 49152.
+fn automatic_prio(chain: &Chain) -> Result<u16, TcError> {
+    let at = chain.position(AUTO_PRIO_FLOOR).unwrap_or_else(|at| at);
+    let Some(next) = chain.protos.get(at) else { return Ok(AUTO_PRIO_FIRST) };
+    Ok(next.prio - 1)
+}

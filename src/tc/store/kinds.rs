@@ -1,0 +1,336 @@
+//! What the kinds of filter do with a new or changed node (cls_u32.c, cls_flower.c, cls_matchall.c), and binding its actions.
+
+use super::actions::{ActionSlot, ActionState};
+use super::block::{Body, Entry};
+use super::filters::Place;
+use super::{Devices, Store};
+use crate::rules::{Action, Control, FlowerKey, Mirred, NodeWord};
+use crate::tc::action::{ActionParams, ActionSpec, skbedit, skbmod};
+use crate::tc::error::TcError;
+use crate::tc::filter::flower::{FlowerSpec, fits_template, mask_of, masked};
+use crate::tc::filter::matchall::MatchallSpec;
+use crate::tc::filter::u32::U32Spec;
+use crate::tc::filter::{Common, Kind};
+use crate::types::DeviceKey;
+
+impl Store {
+    /// tc looks devices up while it parses, before it asks the kernel for anything.
+    pub(super) fn check_action_devices(
+        &self,
+        netns: Option<&str>,
+        kind: Option<&Kind>,
+        devices: &dyn Devices,
+    ) -> Result<(), TcError> {
+        let Some(kind) = kind else { return Ok(()) };
+        for spec in &common(kind).actions {
+            let ActionParams::Mirred(mirred) = &spec.params else { continue };
+            let Some(device) = &mirred.device else { continue };
+            super::check_device(netns, device, devices).map_err(|error| {
+                error.then("bad action parsing").then(spec.complaint.clone()).then("Illegal \"action\"")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// `tp->ops->change()`.
+    pub(super) fn change(&mut self, netns: Option<&str>, place: Place, at: usize, kind: &Kind) -> Result<(), TcError> {
+        match kind {
+            Kind::U32(spec) => self.change_u32(netns, place, at, spec),
+            Kind::Flower(spec) => self.change_flower(netns, place, at, spec),
+            Kind::Matchall(spec) => self.change_matchall(netns, place, at, spec),
+            Kind::Unknown(_) => Err(TcError::kernel("TC classifier not found", "use u32, flower or matchall")),
+        }
+    }
+
+    /// `u32_change()`: without options only the table is made.
+    fn change_u32(&mut self, netns: Option<&str>, place: Place, at: usize, spec: &U32Spec) -> Result<(), TcError> {
+        if !spec.has_options {
+            return match spec.handle {
+                0 => Ok(()),
+                _ => Err(TcError::kernel("cls_u32: Filter handle requires options", "say what to match")),
+            };
+        }
+        if self.block(place).find_u32(spec.handle).is_some() {
+            return self.replace_u32(netns, place, spec);
+        }
+        let proto = &self.chain_mut(place).protos[at];
+        let table = proto.table << 20;
+        let asked = spec.handle >> 20;
+        if asked != 0 && asked != proto.table {
+            let hint = format!("the table of this prio is {:x}:; write {:x}::NODE or ::NODE", proto.table, proto.table);
+            return Err(TcError::kernel("cls_u32: Handle specified hash table address mismatch", hint));
+        }
+        let no_space = || TcError::errno("No space left on device", "this node is taken, or all of the table are");
+        let handle = match spec.handle {
+            0 => proto
+                .free_handle(table | 0x800..=table | 0xfff)
+                .or_else(|| proto.free_handle(table | 1..=table | 0x7ff)),
+            asked => Some(table | asked & 0xfff).filter(|h| proto.position(*h).is_err()),
+        };
+        let handle = handle.ok_or_else(no_space)?;
+        if !spec.has_selector {
+            return Err(TcError::kernel(
+                "cls_u32: Selector not specified",
+                "say what to match: match u32 0 0 matches all",
+            ));
+        }
+        let indev = spec.indev.as_ref().map(|w| self.device_id(&DeviceKey::new(netns, &w.text)));
+        let body = Body::U32 { keys: spec.keys.clone(), mark: spec.mark, indev, terminal: spec.terminal };
+        let words = NodeWord::len(spec.keys.len());
+        self.insert(netns, place, at, handle, &spec.common, body, words)
+    }
+
+    /// A u32 node that is there keeps its keys; only what hangs on it changes (`u32_init_knode()`).
+    fn replace_u32(&mut self, netns: Option<&str>, place: Place, spec: &U32Spec) -> Result<(), TcError> {
+        let slots = self.bind_actions(netns, place, &spec.common)?;
+        let indev = spec.indev.as_ref().map(|w| self.device_id(&DeviceKey::new(netns, &w.text)));
+        let line = self.line;
+        let block = self.block_mut(place);
+        let (c, p, e) = block.find_u32(spec.handle).expect("the caller has looked");
+        let entry = &mut block.chains[c].protos[p].entries[e];
+        let old = std::mem::replace(&mut entry.actions, slots);
+        entry.line = line;
+        entry.classid = spec.common.classid.or(entry.classid);
+        if let (Body::U32 { indev: slot, .. }, Some(indev)) = (&mut entry.body, indev) {
+            *slot = Some(indev);
+        }
+        old.into_iter().for_each(|slot| self.actions.release(slot));
+        Ok(())
+    }
+
+    /// `fl_change()`.
+    fn change_flower(
+        &mut self,
+        netns: Option<&str>,
+        place: Place,
+        at: usize,
+        spec: &FlowerSpec,
+    ) -> Result<(), TcError> {
+        let chain = self.chain_mut(place);
+        if chain.template.as_ref().is_some_and(|t| !fits_template(&spec.key, t)) {
+            let hint = "this chain's template allows fewer keys; see tc chain show";
+            return Err(TcError::kernel("cls_flower: Mask does not fit the template", hint));
+        }
+        let proto = &chain.protos[at];
+        let existing = (spec.handle != 0).then(|| proto.position(spec.handle).ok()).flatten();
+        let key = masked(&spec.key);
+        let own = existing.map(|e| entry_key(&proto.entries[e]));
+        if proto.keys.contains(&key) && own.as_ref() != Some(&key) {
+            return Err(TcError::errno("File exists", "this prio has a filter with the same keys already"));
+        }
+        let handle = match spec.handle {
+            0 => proto.free_handle(1..=i32::MAX as u32),
+            asked => Some(asked),
+        };
+        let handle = handle.ok_or_else(|| TcError::errno("No space left on device", "all handles are taken"))?;
+        let mask = mask_of(&spec.key);
+        let peer = proto.entries.iter().find(|e| mask_of(&entry_key(e)) == mask);
+        let mask_sequence = peer.and_then(entry_mask_sequence);
+        let mask_sequence = mask_sequence.unwrap_or_else(|| self.next_sequence());
+        let body = Body::Flower { written: Box::new(spec.key.clone()), mask_sequence };
+        let words = NodeWord::len(0);
+        match existing {
+            None => self.insert(netns, place, at, handle, &spec.common, body, words)?,
+            Some(position) => self.replace_flower(netns, place, at, position, spec, body)?,
+        }
+        self.chain_mut(place).protos[at].keys.insert(key);
+        Ok(())
+    }
+
+    fn replace_flower(
+        &mut self,
+        netns: Option<&str>,
+        place: Place,
+        at: usize,
+        position: usize,
+        spec: &FlowerSpec,
+        body: Body,
+    ) -> Result<(), TcError> {
+        let new = self.entry(netns, place, spec.handle, &spec.common, body, NodeWord::len(0))?;
+        let proto = &mut self.chain_mut(place).protos[at];
+        let old = std::mem::replace(&mut proto.entries[position], new);
+        proto.keys.remove(&entry_key(&old));
+        self.drop_entry(old);
+        Ok(())
+    }
+
+    /// `mall_change()`: one node, and it cannot be changed.
+    fn change_matchall(
+        &mut self,
+        netns: Option<&str>,
+        place: Place,
+        at: usize,
+        spec: &MatchallSpec,
+    ) -> Result<(), TcError> {
+        if !spec.has_options {
+            return Err(TcError::errno("Invalid argument", "say what to do: action …, or classid …"));
+        }
+        if !self.chain_mut(place).protos[at].entries.is_empty() {
+            return Err(TcError::errno(
+                "File exists",
+                "a prio takes one matchall filter; delete it first, or use another prio",
+            ));
+        }
+        let handle = if spec.handle == 0 { 1 } else { spec.handle };
+        self.insert(netns, place, at, handle, &spec.common, Body::Matchall, NodeWord::len(0))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "all of it is what a node consists of")]
+    fn insert(
+        &mut self,
+        netns: Option<&str>,
+        place: Place,
+        at: usize,
+        handle: u32,
+        common: &Common,
+        body: Body,
+        words: u32,
+    ) -> Result<(), TcError> {
+        let entry = self.entry(netns, place, handle, common, body, words)?;
+        let proto = &mut self.chain_mut(place).protos[at];
+        let position = proto.position(handle).unwrap_or_else(|p| p);
+        proto.entries.insert(position, entry);
+        Ok(())
+    }
+
+    /// A new node with its actions bound.
+    fn entry(
+        &mut self,
+        netns: Option<&str>,
+        place: Place,
+        handle: u32,
+        common: &Common,
+        body: Body,
+        words: u32,
+    ) -> Result<Entry, TcError> {
+        let actions = self.bind_actions(netns, place, common)?;
+        let counters = self.allocate_words(words)?;
+        self.filter_count += 1;
+        let (line, sequence) = (self.line, self.next_sequence());
+        Ok(Entry { handle, classid: common.classid, actions, skip_hw: common.skip_hw, counters, line, sequence, body })
+    }
+
+    /// Finds or makes all actions of a node; if one is refused, none is kept.
+    fn bind_actions(&mut self, netns: Option<&str>, place: Place, common: &Common) -> Result<Vec<ActionSlot>, TcError> {
+        let mut slots = Vec::with_capacity(common.actions.len());
+        for spec in &common.actions {
+            match self.bind_action(netns, spec) {
+                Ok(slot) => slots.push(slot),
+                Err(error) => {
+                    slots.into_iter().for_each(|slot| self.actions.release(slot));
+                    return Err(error.at(spec.token));
+                }
+            }
+        }
+        let refusal = common.skip_sw.then(|| slots.iter().find_map(|s| offload_refusal(&self.actions.get(*s).action)));
+        if let Some(refusal) = refusal {
+            slots.into_iter().for_each(|slot| self.actions.release(slot));
+            let hint = "skip_sw needs a device that offloads filters; leave it out";
+            let error =
+                refusal.map_or_else(|| TcError::errno("Operation not supported", hint), |r| TcError::kernel(&r, hint));
+            return Err(error);
+        }
+        for slot in &slots {
+            if let Control::GotoChain(chain) = self.actions.get(*slot).action.control() {
+                self.block_mut(place).chain_or_new(chain);
+            }
+        }
+        Ok(slots)
+    }
+
+    /// An index that is there is bound, and what the command says about it is ignored; else it is made.
+    fn bind_action(&mut self, netns: Option<&str>, spec: &ActionSpec) -> Result<ActionSlot, TcError> {
+        let kind = spec.params.kind();
+        if spec.index != 0 {
+            if let Some(slot) = self.actions.find(netns, kind, spec.index) {
+                self.actions.bind(slot);
+                return Ok(slot);
+            }
+        }
+        let action = self.make_action(netns, spec)?;
+        let index = if spec.index == 0 { self.actions.free_index(netns, kind) } else { spec.index };
+        let counters = self.allocate_words(crate::rules::ActionWord::LEN)?;
+        let state = ActionState {
+            netns: netns.map(str::to_owned),
+            index,
+            action,
+            counters,
+            binds: 1,
+            installed_ms: self.now_ms,
+        };
+        Ok(self.actions.insert(state))
+    }
+
+    fn make_action(&mut self, netns: Option<&str>, spec: &ActionSpec) -> Result<Action, TcError> {
+        let nothing = || {
+            let hint = format!("there is no {} action with index {}: say what it does", spec.params.kind(), spec.index);
+            TcError::errno("Invalid argument", hint)
+        };
+        Ok(match &spec.params {
+            ActionParams::Gact(gact) => {
+                if gact.random.as_ref().is_some_and(|r| matches!(r.control, Control::GotoChain(_))) {
+                    return Err(TcError::kernel(
+                        "goto chain not allowed on fallback",
+                        "use another control after random",
+                    ));
+                }
+                Action::Gact(gact.clone())
+            }
+            ActionParams::Mirred(mirred) => {
+                let Some(device) = &mirred.device else {
+                    let hint = format!("there is no mirred action with index {}: say dev DEVICE", spec.index);
+                    return Err(TcError::kernel("act_mirred: Specified device does not exist", hint));
+                };
+                let device = self.device_id(&DeviceKey::new(netns, &device.text));
+                let (direction, mode, control) = (mirred.direction, mirred.mode, mirred.control);
+                Action::Mirred(Mirred { direction, mode, device, control })
+            }
+            ActionParams::Skbedit(edit) if skbedit::is_empty(edit) => return Err(nothing()),
+            ActionParams::Skbmod(edit) if skbmod::is_empty(edit) => return Err(nothing()),
+            ActionParams::Skbedit(edit) => Action::Skbedit(edit.clone()),
+            ActionParams::Skbmod(edit) => Action::Skbmod(edit.clone()),
+        })
+    }
+}
+
+fn common(kind: &Kind) -> &Common {
+    static NONE: Common = Common { classid: None, actions: Vec::new(), skip_hw: false, skip_sw: false };
+    match kind {
+        Kind::U32(spec) => &spec.common,
+        Kind::Flower(spec) => &spec.common,
+        Kind::Matchall(spec) => &spec.common,
+        Kind::Unknown(_) => &NONE,
+    }
+}
+
+/// The masked key of a flower node.
+fn entry_key(entry: &Entry) -> FlowerKey {
+    match &entry.body {
+        Body::Flower { written, .. } => masked(written),
+        Body::U32 { .. } | Body::Matchall => FlowerKey::default(),
+    }
+}
+
+fn entry_mask_sequence(entry: &Entry) -> Option<u64> {
+    match &entry.body {
+        Body::Flower { mask_sequence, .. } => Some(*mask_sequence),
+        Body::U32 { .. } | Body::Matchall => None,
+    }
+}
+
+/// Why an action cannot be offloaded, where the kernel says so (`tcf_gact_offload_act_setup()`).
+fn offload_refusal(action: &Action) -> Option<String> {
+    let name = match action.control() {
+        Control::Continue => "continue",
+        Control::Reclassify => "reclassify",
+        Control::Pipe => "pipe",
+        Control::Pass
+        | Control::Shot
+        | Control::Stolen
+        | Control::Queued
+        | Control::Trap
+        | Control::Jump(_)
+        | Control::GotoChain(_) => return None,
+    };
+    matches!(action, Action::Gact(_)).then(|| format!("act_gact: Offload of \"{name}\" action is not supported"))
+}

@@ -1,0 +1,230 @@
+//! The state that the kernel would keep: qdiscs, chains, filters, handles, shared actions. It runs no frame and prints no listing.
+
+mod actions;
+mod block;
+mod chains;
+mod filters;
+mod kinds;
+mod qdiscs;
+mod snapshot;
+
+pub use actions::{ActionSlot, ActionState};
+pub use block::{Block, Body, Chain, Entry, Proto, ProtoKind};
+pub use qdiscs::{BlockId, DeviceState, IngressKind};
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::command::{Command, Operation, Word};
+use super::error::TcError;
+use super::listing;
+use super::script::Line;
+use crate::rules::{CounterSource, Counters};
+use crate::types::{DeviceId, DeviceKey};
+
+/// Which devices there are.
+pub trait Devices {
+    /// Whether this device exists now.
+    fn exists(&self, key: &DeviceKey) -> bool;
+}
+
+/// Every device exists: for checks without a host.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AnyDevice;
+
+impl Devices for AnyDevice {
+    fn exists(&self, _: &DeviceKey) -> bool {
+        true
+    }
+}
+
+/// What a command that worked says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// What tc prints to stdout.
+    pub stdout: String,
+    /// What tc prints to stderr, line by line.
+    pub stderr: Vec<String>,
+    /// What viscum has to say about it.
+    pub notes: Vec<String>,
+}
+
+/// All tc state of all devices and namespaces that commands have named.
+#[derive(Clone, Debug)]
+pub struct Store {
+    devices: Vec<DeviceKey>,
+    device_ids: HashMap<DeviceKey, DeviceId>,
+    states: BTreeMap<DeviceId, DeviceState>,
+    actions: actions::ActionTable,
+    counter_words: u32,
+    sequence: u64,
+    filter_count: usize,
+    now_ms: u64,
+    line: usize,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Store {
+    /// No qdisc, no filter.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            devices: Vec::new(),
+            device_ids: HashMap::new(),
+            states: BTreeMap::new(),
+            actions: actions::ActionTable::default(),
+            counter_words: 0,
+            sequence: 0,
+            filter_count: 0,
+            now_ms: 1,
+            line: 0,
+        }
+    }
+
+    /// Sets the clock that `installed` counts from: milliseconds, the same clock as the counters' times.
+    pub fn set_now_ms(&mut self, now_ms: u64) {
+        self.now_ms = now_ms.max(1);
+    }
+
+    /// Applies a line of a script and remembers its number for what it makes.
+    ///
+    /// # Errors
+    /// What tc would say; the state is then as before.
+    pub fn apply_line(&mut self, line: &Line, devices: &dyn Devices) -> Result<Applied, TcError> {
+        let command = line.command.as_ref().map_err(Clone::clone)?;
+        self.line = line.number;
+        let result = self.apply(command, devices);
+        self.line = 0;
+        result
+    }
+
+    /// Applies a command. Listings that it asks for have all counters zero; see [`Store::apply_with`].
+    ///
+    /// # Errors
+    /// What tc would say, with its exit code; the state is then as before.
+    pub fn apply(&mut self, command: &Command, devices: &dyn Devices) -> Result<Applied, TcError> {
+        self.apply_with(command, devices, &Counters::default())
+    }
+
+    /// As [`Store::apply`], with counters for listings.
+    ///
+    /// # Errors
+    /// As [`Store::apply`].
+    pub fn apply_with(
+        &mut self,
+        command: &Command,
+        devices: &dyn Devices,
+        counters: &dyn CounterSource,
+    ) -> Result<Applied, TcError> {
+        let netns = command.netns.as_deref();
+        let known = |word: &Word| check_device(netns, word, devices);
+        let mut applied = Applied { stderr: command.stderr.clone(), ..Applied::default() };
+        match &command.operation {
+            Operation::Print(text) => applied.stdout.clone_from(text),
+            Operation::Qdisc(qdisc) => {
+                qdisc.device.as_ref().map_or(Ok(()), known)?;
+                applied.notes.extend(self.qdisc(netns, qdisc)?);
+            }
+            Operation::QdiscShow(device) => {
+                device.as_ref().map_or(Ok(()), known)?;
+                applied.stdout = self.qdisc_listing(netns, device.as_ref());
+            }
+            Operation::Filter(filter) => {
+                filter.device.as_ref().map_or(Ok(()), known)?;
+                let result = self.filter(netns, filter, devices);
+                applied.notes.extend(result.map_err(|e| e.after(&command.stderr))?);
+            }
+            Operation::Chain(chain) => {
+                chain.target.device.as_ref().map_or(Ok(()), known)?;
+                self.chain(netns, chain)?;
+            }
+            Operation::FilterShow(show) => {
+                if let Some(device) = &show.device {
+                    known(device)?;
+                    let clock = listing::Clock { now_ms: self.now_ms };
+                    applied.stdout = self.list_filters(&show.selection, &show.options, counters, &clock);
+                }
+            }
+            Operation::ChainShow(show) => {
+                show.device.as_ref().map_or(Ok(()), known)?;
+                applied.stdout = self.list_chains(&show.selection);
+            }
+        }
+        Ok(applied)
+    }
+
+    /// The number of a device; a new one if it has none yet.
+    pub(super) fn device_id(&mut self, key: &DeviceKey) -> DeviceId {
+        if let Some(id) = self.device_ids.get(key) {
+            return *id;
+        }
+        let id = DeviceId(self.devices.len() as u32);
+        self.devices.push(key.clone());
+        self.device_ids.insert(key.clone(), id);
+        id
+    }
+
+    /// The devices that rules and qdiscs name; `DeviceId(n)` is the n-th.
+    #[must_use]
+    pub fn devices(&self) -> &[DeviceKey] {
+        &self.devices
+    }
+
+    /// The name of a device.
+    pub(super) fn device_key(&self, id: DeviceId) -> &DeviceKey {
+        &self.devices[id.index()]
+    }
+
+    /// What is attached to a device.
+    #[must_use]
+    pub fn state(&self, key: &DeviceKey) -> Option<&DeviceState> {
+        self.device_ids.get(key).and_then(|id| self.states.get(id))
+    }
+
+    /// All devices with what is attached to them.
+    pub fn states(&self) -> impl Iterator<Item = (DeviceId, &DeviceKey, &DeviceState)> {
+        self.states.iter().map(|(id, state)| (*id, self.device_key(*id), state))
+    }
+
+    /// An action by its slot.
+    pub(super) fn action(&self, slot: ActionSlot) -> &ActionState {
+        self.actions.get(slot)
+    }
+
+    /// How many filters there are.
+    #[must_use]
+    pub fn filter_count(&self) -> usize {
+        self.filter_count
+    }
+
+    /// Counter words for a new owner. They are never given out again, so that counters stay right over replacements.
+    fn allocate_words(&mut self, count: u32) -> Result<u32, TcError> {
+        let base = self.counter_words;
+        self.counter_words = base.checked_add(count).ok_or_else(|| {
+            TcError::errno("Cannot allocate memory", "too many filters were added and removed; start again")
+        })?;
+        Ok(base)
+    }
+
+    fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+}
+
+/// `nodev()`.
+fn check_device(netns: Option<&str>, word: &Word, devices: &dyn Devices) -> Result<(), TcError> {
+    let key = DeviceKey::new(netns, &word.text);
+    if devices.exists(&key) {
+        return Ok(());
+    }
+    let hint = match netns {
+        Some(netns) => format!("see \"ip -n {netns} link\" for the devices there are"),
+        None => "see \"ip link\" for the devices there are; one of another namespace needs tc -n NAMESPACE".to_owned(),
+    };
+    Err(TcError::parse(format!("Cannot find device \"{}\"", word.text), word.token, hint))
+}
