@@ -7,10 +7,10 @@ mod error;
 mod frame;
 mod mem;
 pub mod pcap;
-mod stats;
-mod tap;
 #[cfg(test)]
 mod root_tests;
+mod stats;
+mod tap;
 #[cfg(test)]
 mod tests;
 
