@@ -27,7 +27,9 @@ pub mod ebpf;
 
 pub mod port;
 
-// pub mod worker;
+pub mod worker;
+
+pub mod host;
 
 pub mod app;
 

@@ -76,14 +76,17 @@ fn without_headroom(case: &Path, mut frame: Value) -> Value {
     frame
 }
 
-/// `tc.log` without what two commands print that only show, and in a form that is not ours: `tc -p` and `-r` (keys in words, flags), and
+/// `tc.log` without what two commands print that only show, and in a form that is not ours: `tc -p` and `-r` (keys in words, flags), `tc -j` (6.1 repeats the key `match`), and
 /// `chain show`, where tc 6.1 prints a chain with a template twice.
 fn log_without_shows(text: &str) -> String {
     let mut skipping = false;
     let mut out = String::new();
     for line in text.lines() {
         if line.starts_with('[') {
-            skipping = line.contains(" tc -p ") || line.contains(" tc -r ") || line.contains(" chain show ");
+            skipping = line.contains(" tc -p ")
+                || line.contains(" tc -j ")
+                || line.contains(" tc -r ")
+                || line.contains(" chain show ");
         }
         if !(skipping && line.starts_with("    out:")) {
             out.push_str(line);

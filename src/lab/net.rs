@@ -26,6 +26,8 @@ pub const CLOUD: &str = "viscum-cloud";
 pub const APPLICATION: &str = "imagedetection";
 /// The address that the camera talks to.
 pub const CLOUD_ADDRESS: &str = "198.51.100.10";
+/// The cloud's other address: the speed test's service. One service, one address, as the paper's rules have it.
+pub const SPEEDTEST_ADDRESS: &str = "198.51.100.20";
 /// The MEC box's address on the router's link.
 pub const MEC_ADDRESS: &str = "198.18.1.2";
 /// The camera's address.
@@ -138,6 +140,7 @@ fn routes() -> Result<(), LabError> {
         format!("ip -n {MEC} addr add {MEC_ADDRESS}/24 dev eth0"),
         format!("ip -n {MEC} route add default via 198.18.1.1"),
         format!("ip -n {CLOUD} addr add {CLOUD_ADDRESS}/24 dev eth0"),
+        format!("ip -n {CLOUD} addr add {SPEEDTEST_ADDRESS}/24 dev eth0"),
         format!("ip -n {CLOUD} route add default via 198.51.100.1"),
     ] {
         run(None, &line)?;
@@ -176,8 +179,9 @@ fn application(options: &NetOptions) -> Result<Vec<String>, LabError> {
         format!("ip -n {APPLICATION} rule add iif IMAGE_CONT_VETH lookup 100"),
         format!("ip -n {APPLICATION} route add local 0.0.0.0/0 dev lo table 100"),
         // Accepting is not enough: TCP answers only from an address that table `local` knows (__ip_dev_find(),
-        // net/ipv4/devinet.c), so the hosted service's own address has to be there.
+        // net/ipv4/devinet.c), so each hosted service's own address has to be there.
         format!("ip -n {APPLICATION} route add local {CLOUD_ADDRESS}/32 dev lo"),
+        format!("ip -n {APPLICATION} route add local {SPEEDTEST_ADDRESS}/32 dev lo"),
         format!("ip -n {APPLICATION} addr add 150.0.0.1/16 dev IMAGE_CONT_VETH"),
         format!("ip -n {APPLICATION} route add default via 150.0.0.2"),
     ] {

@@ -1,7 +1,8 @@
 //! What actions do to a frame: `tcf_action_exec()` and the `act_*.c` of net/sched, over the plan's flat steps.
 
+use super::layout::{Edit, Op, Span, Step};
 use super::run::{Place, Run, View};
-use super::{Disposition, Edit, Op, Outlet, Overlimits, Packet, Span, Step};
+use super::{Disposition, Outlet, Overlimits, Packet};
 use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, MIRRED_NEST_MAX};
 use crate::rules::{ActionWord, Control, CounterSink, RandomKind};
 use crate::types::{DeviceId, Direction, DropReason, PacketMeta, ethertype};

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    Chain, Compare, Dispatch, Edit, Filter, FilterKind, Hook, HookIndex, Key, Node, Op, Plan, Rule, Span, Step,
-};
+use super::layout::{Chain, Compare, Dispatch, Edit, Filter, FilterKind, Hook, Key, Node, Op, Rule, Span, Step};
+use super::{HookIndex, Plan};
 use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, U32_KEYS_MAX};
 use crate::rules::{self, Action, ActionId, Classifier, Control, FlowerKey, MirredMode, PortMatch, Ruleset};
 use crate::types::{DeviceId, Direction, Protocol};

@@ -1,9 +1,10 @@
 //! u32 and flower over the plan's arrays. They count and compare; what a match does is in `actions`.
 
+use super::Outlet;
 use super::actions::After;
 use super::compile::low48;
+use super::layout::{Compare, Node, Span};
 use super::run::{Run, View};
-use super::{Compare, Node, Outlet, Span};
 use crate::limits::ETHERNET_LEN;
 use crate::rules::{Control, CounterSink, NodeWord};
 use crate::wire::{Headers, IpVersion, be16, be32};

@@ -13,14 +13,16 @@ mod actions;
 mod compile;
 mod driver;
 mod filters;
+mod layout;
 mod run;
 
 pub use compile::Refusal;
 pub use driver::Driver;
 
+use layout::{Chain, Compare, Dispatch, Filter, Hook, Key, Node, Rule, Step};
+
 use crate::limits::MIRRED_NEST_MAX;
-use crate::rules::{Control, RandomKind};
-use crate::types::{DeviceId, Direction, DropReason, PacketMeta, PacketType};
+use crate::types::{DeviceId, Direction, DropReason, PacketMeta};
 
 /// A compiled ruleset.
 #[derive(Clone, Debug, Default)]
@@ -118,198 +120,6 @@ pub trait Outlet {
 
     /// A random number below `bound` (at least 1), for `gact random netrand`.
     fn random_below(&mut self, bound: u32) -> u32;
-}
-
-/// A stretch of one of the arrays.
-#[derive(Clone, Copy, Debug, Default)]
-struct Span {
-    start: u32,
-    len: u32,
-}
-
-impl Span {
-    fn of<T>(self, array: &[T]) -> &[T] {
-        let start = self.start as usize;
-        &array[start..start + self.len as usize]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Hook {
-    device: DeviceId,
-    direction: Direction,
-    /// Its chains, sorted by index.
-    chains: Span,
-}
-
-#[derive(Clone, Debug)]
-struct Chain {
-    index: u32,
-    /// By protocol, sorted.
-    dispatch: Span,
-    /// For a protocol that is not in `dispatch`.
-    others: Span,
-    /// There were too many protocols for a list each: `others` is all filters, and each is asked for its protocol.
-    mixed: bool,
-}
-
-/// The filters of a chain that a packet of one protocol meets.
-#[derive(Clone, Copy, Debug)]
-struct Dispatch {
-    protocol: u16,
-    filters: Span,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Filter {
-    protocol: crate::types::Protocol,
-    kind: FilterKind,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum FilterKind {
-    /// A stretch of `nodes`.
-    U32(Span),
-    /// A stretch of `rules`.
-    Flower(Span),
-    Matchall {
-        counters: u32,
-        steps: Span,
-    },
-}
-
-/// A u32 node.
-#[derive(Clone, Copy, Debug)]
-struct Node {
-    counters: u32,
-    keys: Span,
-    steps: Span,
-    mark_value: u32,
-    /// 0: no mark is compared (the value is 0 then).
-    mark_mask: u32,
-    indev: Option<DeviceId>,
-    terminal: bool,
-}
-
-/// A u32 key, ready to be compared with four bytes as they are in memory.
-#[derive(Clone, Copy, Debug)]
-struct Key {
-    /// From the frame's start; [`Key::NOWHERE`] before it or beyond any frame.
-    at: u32,
-    value: u32,
-    mask: u32,
-}
-
-impl Key {
-    const NOWHERE: u32 = u32::MAX;
-}
-
-/// A flower rule.
-#[derive(Clone, Copy, Debug)]
-struct Rule {
-    counters: u32,
-    compares: Span,
-    steps: Span,
-}
-
-/// One comparison of a flower rule. What the frame does not have is zero, except addresses: those must be there.
-#[derive(Clone, Copy, Debug)]
-enum Compare {
-    EthType(u16),
-    IpProto(u8),
-    /// `offset` bytes from the IPv4 header.
-    Ipv4 {
-        offset: u8,
-        value: u32,
-        mask: u32,
-    },
-    /// `offset` bytes from the IPv6 header.
-    Ipv6 {
-        offset: u8,
-        value: u128,
-        mask: u128,
-    },
-    /// 0 is the source port, 2 the destination port.
-    Port {
-        offset: u8,
-        value: u16,
-        mask: u16,
-    },
-    PortRange {
-        offset: u8,
-        low: u16,
-        high: u16,
-    },
-    TcpFlags {
-        value: u16,
-        mask: u16,
-    },
-    /// 0 is the destination, 6 the source. In the low 48 bits.
-    Mac {
-        offset: u8,
-        value: u64,
-        mask: u64,
-    },
-}
-
-/// One use of an action.
-#[derive(Clone, Copy, Debug)]
-struct Step {
-    /// Base of the action's counter words: the same for each use.
-    counters: u32,
-    op: Op,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Op {
-    Gact {
-        control: Control,
-    },
-    GactRandom {
-        control: Control,
-        kind: RandomKind,
-        other: Control,
-        val: u32,
-    },
-    Redirect {
-        direction: Direction,
-        device: DeviceId,
-    },
-    Mirror {
-        direction: Direction,
-        device: DeviceId,
-        control: Control,
-    },
-    Skbedit {
-        edit: Edit,
-        control: Control,
-    },
-    SetMac {
-        dmac: Option<[u8; 6]>,
-        smac: Option<[u8; 6]>,
-        etype: Option<[u8; 2]>,
-        control: Control,
-    },
-    SwapMac {
-        control: Control,
-    },
-    Ecn {
-        control: Control,
-    },
-    /// skbmod with control `drop`: it counts as a failure before anything is rewritten.
-    SkbmodShot,
-}
-
-/// What skbedit changes.
-#[derive(Clone, Copy, Debug)]
-struct Edit {
-    ptype: Option<PacketType>,
-    mark_value: u32,
-    /// 0: the mark stays.
-    mark_mask: u32,
-    priority: Option<u32>,
-    queue_mapping: Option<u16>,
-    inheritdsfield: bool,
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The way of one frame: from hook to hook, and within a hook from chain to chain. It owns no frame and opens no device.
 
 use super::actions::After;
-use super::{Disposition, Filter, FilterKind, Hook, HookIndex, Outlet, Overlimits, Packet, Plan, Span};
+use super::layout::{Chain, Filter, FilterKind, Hook, Span};
+use super::{Disposition, HookIndex, Outlet, Overlimits, Packet, Plan};
 use crate::limits::{ETHERNET_LEN, RECLASSIFY_MAX};
 use crate::rules::{ActionWord, Control, CounterSink, NodeWord};
 use crate::types::{DeviceId, Direction, DropReason};
@@ -177,7 +178,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
 
 impl Plan {
     /// What a packet of this protocol meets in a chain, and whether that is still to be asked for its protocol.
-    fn filters_of(&self, chains: &[super::Chain], index: u32, protocol: u16) -> (Span, bool) {
+    fn filters_of(&self, chains: &[Chain], index: u32, protocol: u16) -> (Span, bool) {
         // Chain 0 comes first where there is one.
         let chain = match chains.first() {
             Some(chain) if chain.index == index => chain,

@@ -85,8 +85,8 @@ fn a_capture_is_written_as_it_was_read() {
     let copy = dir.path().join("copy.pcap");
     let mut reader = PcapReader::open(&golden).unwrap();
     let mut writer = PcapWriter::create(&copy).unwrap();
-    while let Some((time, frame)) = reader.next_frame().unwrap() {
-        writer.write(time.as_secs() as u32, time.subsec_micros(), &frame).unwrap();
+    while let Some((time, frame)) = reader.next().unwrap() {
+        writer.write(time.as_secs() as u32, time.subsec_micros(), frame).unwrap();
     }
     writer.finish().unwrap();
     assert_eq!(std::fs::read(&golden).unwrap(), std::fs::read(&copy).unwrap());
@@ -112,9 +112,9 @@ fn captures_of_all_kinds_are_read_and_others_refused() {
         for (magic, fraction) in [(0xa1b2_c3d4, 500_000), (0xa1b2_3c4d, 500_000_000)] {
             std::fs::write(&path, capture(big, magic, 1, fraction, 4)).unwrap();
             let mut reader = PcapReader::open(&path).unwrap();
-            let (time, frame) = reader.next_frame().unwrap().unwrap();
-            assert_eq!((time.as_millis(), frame), (1500, vec![1, 2, 3, 4]));
-            assert!(reader.next_frame().unwrap().is_none());
+            let (time, frame) = reader.next().unwrap().unwrap();
+            assert_eq!((time.as_millis(), frame), (1500, &[1, 2, 3, 4][..]));
+            assert!(reader.next().unwrap().is_none());
         }
     }
     std::fs::write(&path, capture(false, 0xa1b2_c3d4, 113, 0, 4)).unwrap();
@@ -123,7 +123,7 @@ fn captures_of_all_kinds_are_read_and_others_refused() {
     assert!(PcapReader::open(&path).is_err());
     for len in [5, u32::MAX] {
         std::fs::write(&path, capture(false, 0xa1b2_c3d4, 1, 0, len)).unwrap();
-        assert!(PcapReader::open(&path).unwrap().next_frame().is_err());
+        assert!(PcapReader::open(&path).unwrap().next().is_err());
     }
     assert!(PcapReader::open(&dir.path().join("none")).is_err());
 }

@@ -16,6 +16,18 @@ pub struct Filter {
     pub classifier: Classifier,
 }
 
+impl Filter {
+    /// The actions of all its nodes, in order; one that is shared comes more than once.
+    pub fn actions(&self) -> impl Iterator<Item = ActionId> + '_ {
+        let lists: Vec<&[ActionId]> = match &self.classifier {
+            Classifier::U32(nodes) => nodes.iter().map(|n| n.actions.as_slice()).collect(),
+            Classifier::Flower(rules) => rules.iter().map(|r| r.actions.as_slice()).collect(),
+            Classifier::Matchall(rule) => rule.iter().map(|r| r.actions.as_slice()).collect(),
+        };
+        lists.into_iter().flatten().copied()
+    }
+}
+
 /// The kinds of filter.
 #[derive(Clone, Debug)]
 pub enum Classifier {

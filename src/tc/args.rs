@@ -47,7 +47,7 @@ impl<'a> Args<'a> {
     ///
     /// # Errors
     /// "Command line is not complete" at the end of the line.
-    pub fn next(&mut self) -> Result<&'a str, TcError> {
+    pub fn next_word(&mut self) -> Result<&'a str, TcError> {
         self.skip();
         self.word().ok_or_else(|| TcError::incomplete(self.tokens.len()))
     }

@@ -1,11 +1,14 @@
 //! tc's command line up to the object: options, `qdisc`, `filter`, `chain`. It parses; it changes no state.
 
+mod show;
+
+use show::show;
+
 use super::args::Args;
 use super::error::TcError;
 use super::filter::{self, FilterCommand};
 use super::listing::{ListOptions, Selection};
-use super::number::{classid, get_u32, matches};
-use super::proto;
+use super::number::matches;
 use super::qdisc::{self, QdiscCommand};
 use super::script::Token;
 
@@ -121,8 +124,8 @@ fn program(args: &mut Args<'_>) -> Result<Option<String>, TcError> {
         match word {
             "sudo" => args.skip(),
             "ip" => {
-                let exec = args.next()? == "netns" && args.next()? == "exec";
-                netns = exec.then(|| args.next().map(str::to_owned)).transpose()?;
+                let exec = args.next_word()? == "netns" && args.next_word()? == "exec";
+                netns = exec.then(|| args.next_word().map(str::to_owned)).transpose()?;
                 if netns.is_none() {
                     return Err(not_tc("ip", start));
                 }
@@ -165,10 +168,10 @@ fn global_option(
     } else if is(&["-help"]) {
         return Ok(Some(String::new()));
     } else if is(&["-netns"]) {
-        *netns = Some(args.next()?.to_owned());
+        *netns = Some(args.next_word()?.to_owned());
     } else if option.starts_with("-c") && is(&["-color", "-conf", "-cf"]) {
         if !is(&["-color"]) {
-            args.next()?;
+            args.next_word()?;
         }
     } else if is(&["-batch", "-oneline"]) {
         return Err(TcError::unsupported(&format!("tc's option {option}"), args.position()));
@@ -278,59 +281,4 @@ fn chain_object(args: &mut Args<'_>, netns: Option<&str>, options: &ListOptions)
         return Ok(Operation::Print(String::new()));
     }
     Err(unknown_command(word, "chain", token))
-}
-
-/// `filter show …` (`tc_filter_list()`).
-fn show(args: &mut Args<'_>, netns: Option<&str>, options: &ListOptions) -> Result<ShowCommand, TcError> {
-    let mut selection = Selection { netns: netns.map(str::to_owned), ..Selection::default() };
-    let mut device = None;
-    while let Some(word) = args.word() {
-        let token = args.position();
-        match word {
-            "dev" => {
-                let text = args.next()?.to_owned();
-                device = Some(Word { text, token: args.position() });
-            }
-            "root" => selection.parent = Some(Parent::ROOT),
-            "ingress" => selection.parent = Some(Parent::INGRESS),
-            "egress" => selection.parent = Some(Parent::EGRESS),
-            "parent" => {
-                let text = args.next()?;
-                let parent = classid(text).ok_or_else(|| invalid("invalid parent ID", text, args))?;
-                selection.parent = Some(Parent(parent));
-            }
-            "handle" => drop(args.next()?),
-            _ if matches(word, "preference") || matches(word, "priority") => {
-                let text = args.next()?;
-                let prio = get_u32(text, 0).ok_or_else(|| invalid("invalid preference", text, args))?;
-                selection.prio = u16::try_from(prio).ok().filter(|p| *p != 0);
-            }
-            _ if matches(word, "protocol") => {
-                let text = args.next()?;
-                let protocol = proto::link_number(text).ok_or_else(|| invalid("invalid protocol", text, args))?;
-                selection.protocol = Some(protocol);
-            }
-            _ if matches(word, "chain") => {
-                let text = args.next()?;
-                let chain = get_u32(text, 0).ok_or_else(|| invalid("invalid chain index value", text, args))?;
-                selection.chain = Some(chain);
-            }
-            _ if matches(word, "help") => {}
-            _ => {
-                let message = format!(" What is \"{word}\"? Try \"tc filter help\"");
-                return Err(TcError::usage(
-                    message,
-                    token,
-                    "show takes dev, parent, ingress, egress, prio, protocol, chain",
-                ));
-            }
-        }
-        args.skip();
-    }
-    selection.device = device.as_ref().map(|d| d.text.clone());
-    Ok(ShowCommand { device, selection, options: options.clone() })
-}
-
-fn invalid(why: &str, text: &str, args: &Args<'_>) -> TcError {
-    TcError::invalid_argument(why, text, args.position(), "")
 }

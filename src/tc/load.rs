@@ -27,12 +27,27 @@ pub fn load(
     env: &BTreeMap<String, String>,
     devices: &dyn Devices,
 ) -> Result<(Store, Vec<Note>), Box<Diagnostics>> {
+    let mut store = Store::new();
+    let notes = load_into(&mut store, text, file, env, devices)?;
+    Ok((store, notes))
+}
+
+/// As [`load`], on top of the rules that a store has already. After an error the store holds part of the file: throw it away.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_into(
+    store: &mut Store,
+    text: &str,
+    file: &str,
+    env: &BTreeMap<String, String>,
+    devices: &dyn Devices,
+) -> Result<Vec<Note>, Box<Diagnostics>> {
     if text.len() as u64 > RULES_FILE_LEN_MAX {
         let message = format!("the rules file is {} bytes long; viscum takes {RULES_FILE_LEN_MAX}", text.len());
         return Err(Box::new(Diagnostics::whole_file(file, &message, "split it, or generate fewer rules")));
     }
     let script = parse_script(text, file, env);
-    let mut store = Store::new();
     let mut notes = Vec::new();
     let mut bad: Vec<(&Line, TcError)> = Vec::new();
     for line in &script.lines {
@@ -46,10 +61,10 @@ pub fn load(
         let problems = bad.iter().map(|(line, error)| script.problem(line, error)).collect();
         return Err(Box::new(Diagnostics { file: script.file, problems }));
     }
-    if store.filter_count() == 0 {
+    if store.filter_count() == 0 || script.lines.is_empty() {
         return Err(Box::new(no_filter(&script)));
     }
-    Ok((store, notes))
+    Ok(notes)
 }
 
 /// Without its qdisc every filter is refused; one message about the qdisc's line is enough then.

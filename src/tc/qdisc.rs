@@ -105,16 +105,24 @@ fn modify(args: &mut Args<'_>, verb: Verb) -> Result<QdiscCommand, TcError> {
         let token = args.position();
         match word {
             "dev" => {
-                let text = args.next()?.to_owned();
+                let text = args.next_word()?.to_owned();
                 command.device = Some(Word { text, token: args.position() });
             }
             "handle" => {
-                let text = args.next()?;
+                let text = args.next_word()?;
                 command.handle = handle(text).ok_or_else(|| {
                     TcError::invalid_argument("invalid qdisc ID", text, args.position(), "write it as ffff: or 1:")
                 })?;
             }
             "root" => command.parent = Parent::ROOT,
+            "clsact" | "ingress" if command.parent != Parent(0) => {
+                let message = format!("Error: \"{word}\" is a duplicate parent ID");
+                return Err(TcError::usage(
+                    message,
+                    token,
+                    format!("{word} names its own parent; leave the other out"),
+                ));
+            }
             "clsact" | "ingress" => {
                 command.parent = INGRESS_PARENT;
                 command.handle = Parent::INGRESS_QDISC.0;
@@ -124,7 +132,7 @@ fn modify(args: &mut Args<'_>, verb: Verb) -> Result<QdiscCommand, TcError> {
                 return Ok(command);
             }
             "parent" => {
-                let text = args.next()?;
+                let text = args.next_word()?;
                 let parent = classid(text).ok_or_else(|| {
                     TcError::invalid_argument("invalid parent ID", text, args.position(), "write it as 1: or ffff:fff1")
                 })?;
@@ -148,7 +156,7 @@ fn modify(args: &mut Args<'_>, verb: Verb) -> Result<QdiscCommand, TcError> {
 /// `ingress` and `clsact` take no options (`ingress_parse_opt()`).
 fn no_options(args: &mut Args<'_>, kind: &str) -> Result<(), TcError> {
     while args.is("handle") {
-        args.next()?;
+        args.next_word()?;
         args.skip();
     }
     let Some(word) = args.word() else { return Ok(()) };
@@ -160,7 +168,7 @@ fn show(args: &mut Args<'_>) -> Result<Option<Word>, TcError> {
     let mut device = None;
     while let Some(word) = args.word() {
         if word == "dev" {
-            let text = args.next()?.to_owned();
+            let text = args.next_word()?.to_owned();
             device = Some(Word { text, token: args.position() });
         } else if !matches!(word, "ingress" | "clsact" | "root" | "invisible") {
             let message = format!("What is \"{word}\"? Try \"tc qdisc help\".");

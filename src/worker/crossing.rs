@@ -74,7 +74,7 @@ impl Crossing {
     }
 
     /// Whether no frame waits.
-    #[must_use]
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }

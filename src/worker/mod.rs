@@ -1,6 +1,7 @@
 //! The threads that forward: one per queue, pinned, both directions, in bursts. They parse no text and open no device.
 
 pub mod cells;
+mod clock;
 mod crossing;
 mod generation;
 mod pool;
@@ -9,6 +10,7 @@ mod staging;
 mod step;
 
 pub use cells::{Cells, PortCells, WorkerCells};
+pub use clock::monotonic_ms;
 pub use generation::{Egress, Generation, Lane, OnPass};
 pub use pool::{Pool, Seat, Worker, WorkerError};
 pub use run::{Ended, Idle, Shared};

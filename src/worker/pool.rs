@@ -52,7 +52,9 @@ pub enum WorkerError {
         ports: usize,
     },
     /// A worker hangs.
-    #[error("worker {worker} did not take new rules within {PATIENCE:?}; the old rules may still be in force on its queue")]
+    #[error(
+        "worker {worker} did not take new rules within {PATIENCE:?}; the old rules may still be in force on its queue"
+    )]
     Stuck {
         /// Which one.
         worker: usize,
@@ -81,11 +83,11 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Starts one pinned thread per seat. Times in counters are milliseconds since `start`, plus 1.
+    /// Starts one pinned thread per seat.
     ///
     /// # Errors
     /// See [`WorkerError`]; what was started is stopped again.
-    pub fn start(seats: Vec<Seat>, idle: Idle, start: Instant, frame_len_max: usize) -> Result<Self, WorkerError> {
+    pub fn start(seats: Vec<Seat>, idle: Idle, frame_len_max: usize) -> Result<Self, WorkerError> {
         let crossings: Vec<Crossing> = if seats.len() > 1 {
             seats.iter().map(|_| Crossing::new(CROSSING_LEN, frame_len_max)).collect()
         } else {
@@ -93,10 +95,10 @@ impl Pool {
         };
         let mut pool = Self { workers: Vec::new() };
         for (index, seat) in seats.into_iter().enumerate() {
-            match spawn(index, seat, &crossings, idle, start) {
+            match spawn(index, seat, &crossings, idle) {
                 Ok(worker) => pool.workers.push(worker),
                 Err(error) => {
-                    pool.stop();
+                    drop(pool.stop());
                     return Err(error);
                 }
             }
@@ -154,13 +156,7 @@ impl Pool {
     }
 }
 
-fn spawn(
-    index: usize,
-    seat: Seat,
-    crossings: &[Crossing],
-    idle: Idle,
-    start: Instant,
-) -> Result<Worker, WorkerError> {
+fn spawn(index: usize, seat: Seat, crossings: &[Crossing], idle: Idle) -> Result<Worker, WorkerError> {
     let failed = |source: std::io::Error| WorkerError::Start { worker: index, source };
     if seat.ports.len() >= FDS_MAX {
         return Err(WorkerError::Ports { worker: index, ports: seat.ports.len() });
@@ -196,7 +192,7 @@ fn spawn(
             let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: core });
             // The owner waits for this; it cannot be gone.
             let _received = report.send((pinned, nix::unistd::gettid().as_raw()));
-            run(engine, &of_thread, idle, start)
+            run(engine, &of_thread, idle)
         })
         .map_err(failed)?;
     let (pinned, thread_id) = reported.recv().unwrap_or((false, 0));

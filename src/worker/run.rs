@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 
 use super::cells::{WorkerCells, bump};
+use super::clock::monotonic_ms;
 use super::generation::Generation;
 use super::step::{Engine, Rules};
 use crate::port::PortStats;
@@ -59,7 +60,7 @@ pub enum Idle {
 }
 
 /// Runs until [`Shared::stop`]; then what is in the rings is handled first, and every frame is taken back.
-pub(super) fn run(mut engine: Engine, shared: &Shared, idle: Idle, start: Instant) -> Ended {
+pub(super) fn run(mut engine: Engine, shared: &Shared, idle: Idle) -> Ended {
     let mut rules = Rules { current: shared.rules.load_full(), previous: None };
     shared.cells.generation.store(rules.current.id, Ordering::Release);
     let mut last_work = Instant::now();
@@ -67,7 +68,7 @@ pub(super) fn run(mut engine: Engine, shared: &Shared, idle: Idle, start: Instan
     let mut rounds = 0_u32;
     let mut told_to_stop = None;
     loop {
-        engine.now_ms = start.elapsed().as_millis() as u64 + 1;
+        engine.now_ms = monotonic_ms();
         let worked = engine.step(&rules);
         take_new_rules(&mut rules, shared);
         rounds = rounds.wrapping_add(1);

@@ -1,5 +1,6 @@
 //! Copies that mirror makes while a frame is classified: in buffers that were taken at start, sent right afterwards.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -43,7 +44,7 @@ impl Ready {
 #[derive(Debug)]
 pub(super) struct Staging {
     free: Vec<Box<[u8]>>,
-    ready: Vec<Ready>,
+    ready: VecDeque<Ready>,
     /// Copies that ended on the way, by reason; read and cleared by the worker.
     pub lost: [u64; DropReason::ALL.len()],
     /// Whether anything is in `lost`.
@@ -57,7 +58,7 @@ impl Staging {
     pub fn new(frame_len_max: usize, seed: u32) -> Self {
         Self {
             free: (0..COPIES_MAX).map(|_| vec![0; VLAN_TAG_LEN + frame_len_max].into_boxed_slice()).collect(),
-            ready: Vec::with_capacity(COPIES_MAX),
+            ready: VecDeque::with_capacity(COPIES_MAX),
             lost: [0; DropReason::ALL.len()],
             any_lost: false,
             up: Arc::from([]),
@@ -74,7 +75,7 @@ impl Staging {
 
     /// The next copy to send; give it back with [`Staging::done`].
     pub fn next(&mut self) -> Option<Ready> {
-        self.ready.pop()
+        self.ready.pop_front()
     }
 
     pub fn done(&mut self, ready: Ready) {
@@ -116,7 +117,7 @@ impl Outlet for Staging {
                     start = 0;
                     crate::wire::vlan::put_back(&mut copy.bytes[..VLAN_TAG_LEN + copy.len], tag);
                 }
-                self.ready.push(Ready { device, overlimits, copy, start });
+                self.ready.push_back(Ready { device, overlimits, copy, start });
                 return true;
             }
             // Rules that let a copy into a stack are refused before anything is attached.

@@ -109,12 +109,12 @@ pub fn replay(options: &Options, progress: &mut dyn FnMut(u64)) -> Result<Summar
     let mut summary = Summary { refused_lines: loaded.refused, ..Summary::default() };
     let start = Instant::now();
     let mut last_told = start;
-    while let Some((_, frame)) = reader.next_frame()? {
+    while let Some((_, frame)) = reader.next()? {
         summary.frames += 1;
-        let events = engine.receive(device, &frame, start.elapsed().as_millis() as u64 + 1);
+        let events = engine.receive(device, frame, start.elapsed().as_millis() as u64 + 1);
         tally(&mut summary, &events);
         let moved = hits.as_mut().map(|h| h.since_last(&engine.counters));
-        output.frame(summary.frames, &frame, &events, &engine.topology, &case, moved)?;
+        output.frame(summary.frames, frame, &events, &engine.topology, &case, moved)?;
         if summary.frames.is_multiple_of(1024) && last_told.elapsed().as_millis() > 500 {
             progress(summary.frames);
             last_told = Instant::now();

@@ -54,16 +54,16 @@ pub fn parse_control(args: &mut Args<'_>) -> Result<Control, TcError> {
     let mut control =
         control_word(word).ok_or_else(|| TcError::parse(format!("Bad action type {word}"), args.position(), hint))?;
     if let Control::GotoChain(chain) = &mut control {
-        if !matches(args.next()?, "chain") {
-            return Err(TcError::parse("\"chain\" expected", args.position(), "write goto chain N"));
+        if !matches(args.next_word()?, "chain") {
+            return Err(TcError::parse("\"chain index\" expected", args.position(), "write goto chain N"));
         }
-        let text = args.next()?;
+        let text = args.next_word()?;
         *chain = get_u32(text, 10)
             .filter(|n| *n <= VALUE_MAX)
             .ok_or_else(|| TcError::parse("Illegal \"chain index\"", args.position(), "a chain is a number"))?;
     }
     if let Control::Jump(count) = &mut control {
-        let text = args.next()?;
+        let text = args.next_word()?;
         *count = get_u32(text, 10).filter(|n| *n <= VALUE_MAX).ok_or_else(|| {
             TcError::parse(
                 format!("Invalid \"jump count\" ({text})"),
@@ -96,7 +96,7 @@ fn control_or_usage(args: &mut Args<'_>) -> Result<Control, TcError> {
 pub fn parse(args: &mut Args<'_>) -> Result<(ActionParams, u32), TcError> {
     const ILLEGAL: &str = "Illegal \"index\"";
     if args.matches("gact") {
-        args.next()?;
+        args.next_word()?;
     }
     if args.matches("index") {
         let index = super::trailing_index(args, 10, ILLEGAL)?.unwrap_or_default();
@@ -109,7 +109,7 @@ pub fn parse(args: &mut Args<'_>) -> Result<(ActionParams, u32), TcError> {
 }
 
 fn parse_random(args: &mut Args<'_>) -> Result<Random, TcError> {
-    let word = args.next()?;
+    let word = args.next_word()?;
     let kind = if matches(word, "netrand") {
         RandomKind::Netrand
     } else if matches(word, "determ") {
@@ -117,7 +117,7 @@ fn parse_random(args: &mut Args<'_>) -> Result<Random, TcError> {
     } else {
         return Err(TcError::parse("Illegal \"random type\"", args.position(), "use netrand or determ"));
     };
-    args.next()?;
+    args.next_word()?;
     let control = control_or_usage(args)?;
     let text = args.word().ok_or_else(|| TcError::incomplete(args.position()))?;
     let val = get_u16(text, 10).filter(|v| *v <= RANDOM_VAL_MAX).ok_or_else(|| {
@@ -134,7 +134,14 @@ pub fn control_text(control: Control) -> String {
     match control {
         Control::GotoChain(chain) => format!("goto chain {chain}"),
         Control::Jump(count) => format!("jump {count}"),
-        other => control_name(other).to_owned(),
+        Control::Pass
+        | Control::Pipe
+        | Control::Continue
+        | Control::Reclassify
+        | Control::Shot
+        | Control::Stolen
+        | Control::Queued
+        | Control::Trap => control_name(control).to_owned(),
     }
 }
 

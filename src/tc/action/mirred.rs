@@ -24,7 +24,7 @@ struct Reading {
 /// # Errors
 /// What tc says.
 pub fn parse(args: &mut Args<'_>) -> Result<(ActionParams, u32), TcError> {
-    let word = args.next()?;
+    let word = args.next_word()?;
     if !args.matches("egress") && !args.matches("ingress") && !args.matches("index") {
         let hint = "write mirred egress redirect dev D (or ingress, or mirror)";
         return Err(TcError::parse(format!("mirred option not supported {word}"), args.position(), hint));
@@ -49,7 +49,7 @@ pub fn parse(args: &mut Args<'_>) -> Result<(ActionParams, u32), TcError> {
 fn read_direction(args: &mut Args<'_>, reading: &mut Reading) -> Result<(), TcError> {
     while args.word().is_some() {
         if args.matches("action") {
-            args.next()?;
+            args.next_word()?;
             return Ok(());
         }
         if let Some(direction) = direction_word(args) {
@@ -58,11 +58,11 @@ fn read_direction(args: &mut Args<'_>, reading: &mut Reading) -> Result<(), TcEr
                 return Err(TcError::parse(message, args.position(), "choose one direction"));
             }
             reading.direction = Some(direction);
-            args.next()?;
+            args.next_word()?;
             continue;
         }
         if args.matches("index") {
-            let text = args.next()?;
+            let text = args.next_word()?;
             let illegal = || TcError::parse("Illegal \"index\"", args.position(), "an index is a number from 1");
             reading.index = Some(get_u32(text, 10).ok_or_else(illegal)?);
             if reading.direction.is_none() {
@@ -74,12 +74,12 @@ fn read_direction(args: &mut Args<'_>, reading: &mut Reading) -> Result<(), TcEr
         } else if args.matches("redirect") {
             set_mode(args, reading, MirredMode::Redirect)?;
         } else if reading.mode.is_some() && args.matches("dev") {
-            let text = args.next()?.to_owned();
+            let text = args.next_word()?.to_owned();
             reading.device = Some(Word { text, token: args.position() });
             args.skip();
             return Ok(());
         }
-        args.next()?;
+        args.next_word()?;
     }
     Ok(())
 }

@@ -165,7 +165,7 @@ pub(super) fn trailing_index(args: &mut Args<'_>, base: u32, illegal: &str) -> R
     if !args.matches("index") {
         return Ok(None);
     }
-    let text = args.next()?;
+    let text = args.next_word()?;
     let index = get_u32(text, base)
         .ok_or_else(|| TcError::parse(illegal.to_owned(), args.position(), "an index is a number from 1"))?;
     args.skip();

@@ -40,13 +40,13 @@ pub fn parse(args: &mut Args<'_>) -> Result<(ActionParams, u32), TcError> {
         inheritdsfield: false,
         control: Control::Pipe,
     };
-    args.next()?;
+    args.next_word()?;
     let start = args.position();
     while args.word().is_some() {
         if args.matches("queue_mapping") {
             edit.queue_mapping = Some(queue_mapping(args)?);
         } else if args.matches("priority") {
-            let text = args.next()?;
+            let text = args.next_word()?;
             let hint = "write it as MAJOR:MINOR in hex, or as a hex number";
             let priority = classid(text).ok_or_else(|| TcError::parse("Illegal priority", args.position(), hint))?;
             edit.priority = Some(priority);
@@ -74,7 +74,7 @@ pub fn parse(args: &mut Args<'_>) -> Result<(ActionParams, u32), TcError> {
 }
 
 fn queue_mapping(args: &mut Args<'_>) -> Result<u16, TcError> {
-    let text = args.next()?;
+    let text = args.next_word()?;
     if text.contains('-') {
         return Err(TcError::unsupported("a range of queues (queue_mapping A-B)", args.position()));
     }
@@ -83,7 +83,7 @@ fn queue_mapping(args: &mut Args<'_>) -> Result<u16, TcError> {
 
 /// `V` or `V/M`.
 fn mark(args: &mut Args<'_>) -> Result<(u32, u32), TcError> {
-    let text = args.next()?;
+    let text = args.next_word()?;
     let (value, mask) = text.split_once('/').map_or((text, None), |(v, m)| (v, Some(m)));
     let illegal =
         |what: &str| TcError::parse(format!("Illegal {what}"), args.position(), "write it as MARK or MARK/MASK");
@@ -93,7 +93,7 @@ fn mark(args: &mut Args<'_>) -> Result<(u32, u32), TcError> {
 }
 
 fn ptype(args: &mut Args<'_>) -> Result<PacketType, TcError> {
-    let word = args.next()?;
+    let word = args.next_word()?;
     let known = [PacketType::Host, PacketType::Broadcast, PacketType::Multicast, PacketType::OtherHost];
     known.into_iter().find(|p| matches(word, p.as_str())).ok_or_else(|| {
         TcError::parse(

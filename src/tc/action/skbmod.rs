@@ -33,7 +33,7 @@ pub fn parse(args: &mut Args<'_>) -> Result<(ActionParams, u32), TcError> {
     let mut options = 0;
     while args.word().is_some() {
         if args.matches("skbmod") || args.matches("swap") || args.matches("set") {
-            args.next()?;
+            args.next_word()?;
             continue;
         }
         if args.matches("mac") {
@@ -65,7 +65,7 @@ pub fn parse(args: &mut Args<'_>) -> Result<(ActionParams, u32), TcError> {
 
 /// 0 is "not given" to tc. It prints what it read.
 fn etype(args: &mut Args<'_>) -> Result<Option<u16>, TcError> {
-    let text = args.next()?;
+    let text = args.next_word()?;
     let etype = get_u16(text, 0).ok_or_else(|| {
         TcError::invalid_argument("ethertype is invalid", text, args.position(), "write it as 0x800, or in decimal")
     })?;
@@ -75,7 +75,7 @@ fn etype(args: &mut Args<'_>) -> Result<Option<u16>, TcError> {
 
 /// A MAC address after `dmac` or `smac`. tc prints what it read.
 fn address(args: &mut Args<'_>, which: &str) -> Result<MacAddr, TcError> {
-    let text = args.next()?;
+    let text = args.next_word()?;
     let Some([a, b, c, d, e, f]) = mac(text) else {
         let name = if which == "dst" { "dst mac" } else { "smac" };
         let message = format!("Invalid {name} address {text}");

@@ -1,7 +1,9 @@
 //! `flower`: parse, and its keys in text and JSON. It changes no state.
 
+mod mask;
 mod print;
 
+pub use mask::{fits_template, mask_of, masked};
 pub use print::{json, text};
 
 use super::super::action;
@@ -101,7 +103,7 @@ pub fn parse(args: &mut Args<'_>, handle: Option<&Word>, protocol: u16) -> Resul
                 continue;
             }
             Some("action") => {
-                args.next()?;
+                args.next_word()?;
                 spec.common.actions.extend(action::parse_list(args)?);
                 continue;
             }
@@ -153,7 +155,7 @@ fn is_ip(protocol: u16) -> bool {
 }
 
 fn ip_proto(args: &mut Args<'_>, protocol: u16) -> Result<u8, TcError> {
-    let text = args.next()?;
+    let text = args.next_word()?;
     if !is_ip(protocol) {
         return Err(illegal("ip_proto", args, "ip_proto needs protocol ip or ipv6 before flower"));
     }
@@ -166,7 +168,7 @@ type V6 = Option<(std::net::Ipv6Addr, std::net::Ipv6Addr)>;
 
 /// `dst_ip`/`src_ip`. A prefix of length 0 compares nothing, so it is no key.
 fn ip(args: &mut Args<'_>, name: &str, protocol: u16, v4: &mut V4, v6: &mut V6) -> Result<(), TcError> {
-    let text = args.next()?;
+    let text = args.next_word()?;
     if !is_ip(protocol) {
         return Err(illegal(name, args, "addresses need protocol ip or ipv6 before flower"));
     }
@@ -197,7 +199,7 @@ fn ip(args: &mut Args<'_>, name: &str, protocol: u16, v4: &mut V4, v6: &mut V6) 
 
 /// `80`, `80/0xfff0` or `8000-9000`; only beside `ip_proto tcp|udp|sctp` (`flower_parse_port()`).
 fn port(args: &mut Args<'_>, name: &str, ip_proto: Option<u8>) -> Result<Option<PortMatch>, TcError> {
-    let text = args.next()?;
+    let text = args.next_word()?;
     if !matches!(ip_proto, Some(6 | 17 | 132)) {
         return Err(illegal(name, args, "write ip_proto tcp (or udp, sctp) before the port"));
     }
@@ -206,6 +208,7 @@ fn port(args: &mut Args<'_>, name: &str, ip_proto: Option<u8>) -> Result<Option<
     if let Some((from, to)) = text.split_once('-') {
         let (from, to) = (number(from)?, number(to)?);
         if from >= to {
+            args.stderr.push("max value should be greater than min value".to_owned());
             return Err(illegal(name, args, "the first port of a range must be smaller than the last"));
         }
         return Ok(Some(PortMatch::Range(from, to)));
@@ -222,7 +225,7 @@ fn port(args: &mut Args<'_>, name: &str, ip_proto: Option<u8>) -> Result<Option<
 
 /// `FLAGS` or `FLAGS/MASK`, in hex, 12 bits (`flower_parse_tcp_flags()`).
 fn tcp_flags(args: &mut Args<'_>) -> Result<(u16, u16), TcError> {
-    let text = args.next()?;
+    let text = args.next_word()?;
     let (value, mask) = text.split_once('/').map_or((text, "fff"), |(v, m)| (v, m));
     let read = |s: &str| unsigned(s, 16).filter(|n| *n <= 0xfff).map(|n| n as u16);
     match (read(value), read(mask)) {
@@ -231,9 +234,12 @@ fn tcp_flags(args: &mut Args<'_>) -> Result<(u16, u16), TcError> {
     }
 }
 
+/// An address and a mask.
+type MaskedMac = ([u8; 6], [u8; 6]);
+
 /// `MAC`, `MAC/MASK` or `MAC/BITS`.
-fn masked_mac(args: &mut Args<'_>, name: &str) -> Result<Option<([u8; 6], [u8; 6])>, TcError> {
-    let text = args.next()?;
+fn masked_mac(args: &mut Args<'_>, name: &str) -> Result<Option<MaskedMac>, TcError> {
+    let text = args.next_word()?;
     let hint = "write six hex bytes, like 70:00:00:00:00:00, or with a mask, MAC/BITS";
     let (address, mask) = text.split_once('/').map_or((text, None), |(a, m)| (a, Some(m)));
     let mask = match mask {
@@ -246,74 +252,4 @@ fn masked_mac(args: &mut Args<'_>, name: &str) -> Result<Option<([u8; 6], [u8; 6
     };
     let (Some(address), Some(mask)) = (mac(address), mask) else { return Err(illegal(name, args, hint)) };
     Ok((mask != [0; 6]).then_some((address, mask)))
-}
-
-/// The same key with its values masked: what is compared. Listings show the values as written.
-#[must_use]
-pub fn masked(key: &FlowerKey) -> FlowerKey {
-    let port = |p: PortMatch| match p {
-        PortMatch::Masked(value, mask) => PortMatch::Masked(value & mask, mask),
-        PortMatch::Range(from, to) => PortMatch::Range(from, to),
-    };
-    let address = |(a, m): ([u8; 6], [u8; 6])| (std::array::from_fn(|i| a[i] & m[i]), m);
-    FlowerKey {
-        eth_type: key.eth_type,
-        ip_proto: key.ip_proto,
-        src_ipv4: key.src_ipv4.map(|(a, m)| (a & m, m)),
-        dst_ipv4: key.dst_ipv4.map(|(a, m)| (a & m, m)),
-        src_ipv6: key.src_ipv6.map(|(a, m)| (a & m, m)),
-        dst_ipv6: key.dst_ipv6.map(|(a, m)| (a & m, m)),
-        src_port: key.src_port.map(port),
-        dst_port: key.dst_port.map(port),
-        tcp_flags: key.tcp_flags.map(|(v, m)| (v & m, m)),
-        src_mac: key.src_mac.map(address),
-        dst_mac: key.dst_mac.map(address),
-    }
-}
-
-/// Which bits a key compares: the key itself with all its values zero. Two rules with the same share a mask in the kernel.
-#[must_use]
-pub fn mask_of(key: &FlowerKey) -> FlowerKey {
-    let port = |p: PortMatch| match p {
-        PortMatch::Masked(_, mask) => PortMatch::Masked(0, mask),
-        PortMatch::Range(..) => PortMatch::Range(0, 0),
-    };
-    FlowerKey {
-        eth_type: key.eth_type.map(|_| 0),
-        ip_proto: key.ip_proto.map(|_| 0),
-        src_ipv4: key.src_ipv4.map(|(_, m)| (0.into(), m)),
-        dst_ipv4: key.dst_ipv4.map(|(_, m)| (0.into(), m)),
-        src_ipv6: key.src_ipv6.map(|(_, m)| (0.into(), m)),
-        dst_ipv6: key.dst_ipv6.map(|(_, m)| (0.into(), m)),
-        src_port: key.src_port.map(port),
-        dst_port: key.dst_port.map(port),
-        tcp_flags: key.tcp_flags.map(|(_, m)| (0, m)),
-        src_mac: key.src_mac.map(|(_, m)| ([0; 6], m)),
-        dst_mac: key.dst_mac.map(|(_, m)| ([0; 6], m)),
-    }
-}
-
-/// Whether a key compares only bits that a chain's template compares too (`fl_mask_fits_tmplt()`).
-#[must_use]
-pub fn fits_template(key: &FlowerKey, template: &FlowerKey) -> bool {
-    fn within<T: Copy>(key: Option<T>, template: Option<T>, fits: impl Fn(T, T) -> bool) -> bool {
-        key.is_none_or(|k| template.is_some_and(|t| fits(k, t)))
-    }
-    let mac = |k: ([u8; 6], [u8; 6]), t: ([u8; 6], [u8; 6])| (0..6).all(|i| k.1[i] & !t.1[i] == 0);
-    let port = |k, t| match (k, t) {
-        (PortMatch::Masked(_, k), PortMatch::Masked(_, t)) => k & !t == 0,
-        (PortMatch::Range(..), PortMatch::Range(..)) => true,
-        (PortMatch::Masked(..), PortMatch::Range(..)) | (PortMatch::Range(..), PortMatch::Masked(..)) => false,
-    };
-    within(key.eth_type, template.eth_type, |_, _| true)
-        && within(key.ip_proto, template.ip_proto, |_, _| true)
-        && within(key.src_ipv4, template.src_ipv4, |k, t| k.1 & t.1 == k.1)
-        && within(key.dst_ipv4, template.dst_ipv4, |k, t| k.1 & t.1 == k.1)
-        && within(key.src_ipv6, template.src_ipv6, |k, t| k.1 & t.1 == k.1)
-        && within(key.dst_ipv6, template.dst_ipv6, |k, t| k.1 & t.1 == k.1)
-        && within(key.src_port, template.src_port, port)
-        && within(key.dst_port, template.dst_port, port)
-        && within(key.tcp_flags, template.tcp_flags, |k, t| k.1 & !t.1 == 0)
-        && within(key.src_mac, template.src_mac, mac)
-        && within(key.dst_mac, template.dst_mac, mac)
 }

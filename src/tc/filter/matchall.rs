@@ -19,7 +19,7 @@ pub struct MatchallSpec {
 
 const USAGE: &[&str] = &[
     "Usage: ... matchall [skip_sw | skip_hw]",
-    "                    [ action ACTION_SPEC ] [ classid CLASSID ]",
+    "                 [ action ACTION_SPEC ] [ classid CLASSID ]",
     "",
     "Where: SELECTOR := SAMPLE SAMPLE ...",
     "       FILTERID := X:Y:Z",
@@ -44,7 +44,7 @@ pub fn parse(args: &mut Args<'_>, handle: Option<&Word>) -> Result<MatchallSpec,
                 continue;
             }
             _ if args.matches("action") => {
-                args.next()?;
+                args.next_word()?;
                 spec.common.actions.extend(action::parse_list(args)?);
                 continue;
             }

@@ -135,7 +135,7 @@ fn option(
         "ingress" => set_parent(args, command, Parent::INGRESS, word)?,
         "egress" => set_parent(args, command, Parent::EGRESS, word)?,
         "parent" => {
-            let text = args.next()?;
+            let text = args.next_word()?;
             if command.parent != Parent::default() {
                 return Err(duplicate("parent", text, args));
             }
@@ -147,7 +147,7 @@ fn option(
         "handle" => set_word(args, handle, "handle")?,
         "block" => return Err(TcError::unsupported("shared blocks", args.position())),
         _ if matches(word, "preference") || matches(word, "priority") => {
-            let text = args.next()?;
+            let text = args.next_word()?;
             if command.prio != 0 {
                 return Err(duplicate("priority", text, args));
             }
@@ -157,7 +157,7 @@ fn option(
                 .ok_or_else(|| TcError::invalid_argument("invalid priority value", text, args.position(), hint))?;
         }
         _ if matches(word, "protocol") => {
-            let text = args.next()?;
+            let text = args.next_word()?;
             if *protocol_set {
                 return Err(duplicate("protocol", text, args));
             }
@@ -167,7 +167,7 @@ fn option(
                 .ok_or_else(|| TcError::invalid_argument("invalid protocol", text, args.position(), hint))?;
         }
         _ if matches(word, "chain") => {
-            let text = args.next()?;
+            let text = args.next_word()?;
             if command.chain.is_some() {
                 return Err(duplicate("chain", text, args));
             }
@@ -183,7 +183,7 @@ fn option(
 }
 
 fn set_word(args: &mut Args<'_>, slot: &mut Option<Word>, name: &str) -> Result<(), TcError> {
-    let text = args.next()?;
+    let text = args.next_word()?;
     if slot.is_some() {
         return Err(duplicate(name, text, args));
     }
@@ -232,7 +232,7 @@ fn unknown(args: &Args<'_>, name: &str, token: usize) -> Result<Kind, TcError> {
 
 /// `classid X` / `flowid X`: the current word is the keyword.
 pub(super) fn parse_classid(args: &mut Args<'_>) -> Result<Option<u32>, TcError> {
-    let text = args.next()?;
+    let text = args.next_word()?;
     let hint = "write it as MAJOR:MINOR in hex";
     let id = classid(text).ok_or_else(|| TcError::parse("Illegal \"classid\"", args.position(), hint))?;
     args.skip();

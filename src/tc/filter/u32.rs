@@ -74,12 +74,12 @@ pub fn parse(args: &mut Args<'_>, handle: Option<&Word>) -> Result<U32Spec, TcEr
             }
             "order" => order = Some(parse_order(args)?),
             "indev" => {
-                let text = args.next()?.to_owned();
+                let text = args.next_word()?.to_owned();
                 spec.indev = Some(Word { text, token: args.position() });
                 spec.terminal = true;
             }
             _ if matches(word, "action") => {
-                args.next()?;
+                args.next_word()?;
                 spec.common.actions.extend(action::parse_list(args)?);
                 spec.terminal = true;
                 continue;
@@ -113,7 +113,7 @@ fn what_is(word: &str, token: usize) -> TcError {
 }
 
 fn parse_order(args: &mut Args<'_>) -> Result<(u32, usize), TcError> {
-    let text = args.next()?;
+    let text = args.next_word()?;
     let token = args.position();
     let hint = "an order is a number from 1 to 4095";
     let order = get_u32(text, 0).ok_or_else(|| TcError::parse("Illegal \"order\"", token, hint))?;

@@ -1,11 +1,10 @@
 //! What the kinds of filter do with a new or changed node (cls_u32.c, cls_flower.c, cls_matchall.c), and binding its actions.
 
-use super::actions::{ActionSlot, ActionState};
 use super::block::{Body, Entry};
 use super::filters::Place;
 use super::{Devices, Store};
-use crate::rules::{Action, Control, FlowerKey, Mirred, NodeWord};
-use crate::tc::action::{ActionParams, ActionSpec, skbedit, skbmod};
+use crate::rules::{FlowerKey, NodeWord};
+use crate::tc::action::ActionParams;
 use crate::tc::error::TcError;
 use crate::tc::filter::flower::{FlowerSpec, fits_template, mask_of, masked};
 use crate::tc::filter::matchall::MatchallSpec;
@@ -209,88 +208,6 @@ impl Store {
         let (line, sequence) = (self.line, self.next_sequence());
         Ok(Entry { handle, classid: common.classid, actions, skip_hw: common.skip_hw, counters, line, sequence, body })
     }
-
-    /// Finds or makes all actions of a node; if one is refused, none is kept.
-    fn bind_actions(&mut self, netns: Option<&str>, place: Place, common: &Common) -> Result<Vec<ActionSlot>, TcError> {
-        let mut slots = Vec::with_capacity(common.actions.len());
-        for spec in &common.actions {
-            match self.bind_action(netns, spec) {
-                Ok(slot) => slots.push(slot),
-                Err(error) => {
-                    slots.into_iter().for_each(|slot| self.actions.release(slot));
-                    return Err(error.at(spec.token));
-                }
-            }
-        }
-        let refusal = common.skip_sw.then(|| slots.iter().find_map(|s| offload_refusal(&self.actions.get(*s).action)));
-        if let Some(refusal) = refusal {
-            slots.into_iter().for_each(|slot| self.actions.release(slot));
-            let hint = "skip_sw needs a device that offloads filters; leave it out";
-            let error =
-                refusal.map_or_else(|| TcError::errno("Operation not supported", hint), |r| TcError::kernel(&r, hint));
-            return Err(error);
-        }
-        for slot in &slots {
-            if let Control::GotoChain(chain) = self.actions.get(*slot).action.control() {
-                self.block_mut(place).chain_or_new(chain);
-            }
-        }
-        Ok(slots)
-    }
-
-    /// An index that is there is bound, and what the command says about it is ignored; else it is made.
-    fn bind_action(&mut self, netns: Option<&str>, spec: &ActionSpec) -> Result<ActionSlot, TcError> {
-        let kind = spec.params.kind();
-        if spec.index != 0 {
-            if let Some(slot) = self.actions.find(netns, kind, spec.index) {
-                self.actions.bind(slot);
-                return Ok(slot);
-            }
-        }
-        let action = self.make_action(netns, spec)?;
-        let index = if spec.index == 0 { self.actions.free_index(netns, kind) } else { spec.index };
-        let counters = self.allocate_words(crate::rules::ActionWord::LEN)?;
-        let state = ActionState {
-            netns: netns.map(str::to_owned),
-            index,
-            action,
-            counters,
-            binds: 1,
-            installed_ms: self.now_ms,
-        };
-        Ok(self.actions.insert(state))
-    }
-
-    fn make_action(&mut self, netns: Option<&str>, spec: &ActionSpec) -> Result<Action, TcError> {
-        let nothing = || {
-            let hint = format!("there is no {} action with index {}: say what it does", spec.params.kind(), spec.index);
-            TcError::errno("Invalid argument", hint)
-        };
-        Ok(match &spec.params {
-            ActionParams::Gact(gact) => {
-                if gact.random.as_ref().is_some_and(|r| matches!(r.control, Control::GotoChain(_))) {
-                    return Err(TcError::kernel(
-                        "goto chain not allowed on fallback",
-                        "use another control after random",
-                    ));
-                }
-                Action::Gact(gact.clone())
-            }
-            ActionParams::Mirred(mirred) => {
-                let Some(device) = &mirred.device else {
-                    let hint = format!("there is no mirred action with index {}: say dev DEVICE", spec.index);
-                    return Err(TcError::kernel("act_mirred: Specified device does not exist", hint));
-                };
-                let device = self.device_id(&DeviceKey::new(netns, &device.text));
-                let (direction, mode, control) = (mirred.direction, mirred.mode, mirred.control);
-                Action::Mirred(Mirred { direction, mode, device, control })
-            }
-            ActionParams::Skbedit(edit) if skbedit::is_empty(edit) => return Err(nothing()),
-            ActionParams::Skbmod(edit) if skbmod::is_empty(edit) => return Err(nothing()),
-            ActionParams::Skbedit(edit) => Action::Skbedit(edit.clone()),
-            ActionParams::Skbmod(edit) => Action::Skbmod(edit.clone()),
-        })
-    }
 }
 
 fn common(kind: &Kind) -> &Common {
@@ -316,21 +233,4 @@ fn entry_mask_sequence(entry: &Entry) -> Option<u64> {
         Body::Flower { mask_sequence, .. } => Some(*mask_sequence),
         Body::U32 { .. } | Body::Matchall => None,
     }
-}
-
-/// Why an action cannot be offloaded, where the kernel says so (`tcf_gact_offload_act_setup()`).
-fn offload_refusal(action: &Action) -> Option<String> {
-    let name = match action.control() {
-        Control::Continue => "continue",
-        Control::Reclassify => "reclassify",
-        Control::Pipe => "pipe",
-        Control::Pass
-        | Control::Shot
-        | Control::Stolen
-        | Control::Queued
-        | Control::Trap
-        | Control::Jump(_)
-        | Control::GotoChain(_) => return None,
-    };
-    matches!(action, Action::Gact(_)).then(|| format!("act_gact: Offload of \"{name}\" action is not supported"))
 }

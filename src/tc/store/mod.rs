@@ -1,8 +1,10 @@
 //! The state that the kernel would keep: qdiscs, chains, filters, handles, shared actions. It runs no frame and prints no listing.
 
 mod actions;
+mod bind;
 mod block;
 mod chains;
+mod delete;
 mod filters;
 mod kinds;
 mod qdiscs;
@@ -175,7 +177,7 @@ impl Store {
     }
 
     /// The name of a device.
-    pub(super) fn device_key(&self, id: DeviceId) -> &DeviceKey {
+    pub(in crate::tc) fn device_key(&self, id: DeviceId) -> &DeviceKey {
         &self.devices[id.index()]
     }
 
@@ -191,7 +193,7 @@ impl Store {
     }
 
     /// An action by its slot.
-    pub(super) fn action(&self, slot: ActionSlot) -> &ActionState {
+    pub(in crate::tc) fn action(&self, slot: ActionSlot) -> &ActionState {
         self.actions.get(slot)
     }
 

@@ -11,7 +11,8 @@ use crate::types::MacAddr;
 /// A key's value, the same for text and JSON except ports.
 enum Shown {
     Text(String),
-    Port(u16),
+    /// Value and mask.
+    Port(u16, u16),
     Range(u16, u16),
 }
 
@@ -22,7 +23,8 @@ pub fn text(key: &FlowerKey) -> String {
     for (name, shown) in shown(key) {
         let _ = match shown {
             Shown::Text(text) => write!(out, "\n  {name} {text}"),
-            Shown::Port(port) => write!(out, "\n  {name} {port}"),
+            Shown::Port(port, u16::MAX) => write!(out, "\n  {name} {port}"),
+            Shown::Port(port, mask) => write!(out, "\n  {name} {port}/{mask:#x}"),
             Shown::Range(from, to) => write!(out, "\n  {name} {from}-{to}"),
         };
     }
@@ -36,7 +38,11 @@ pub fn json(key: &FlowerKey) -> Value {
     for (name, shown) in shown(key) {
         let value = match shown {
             Shown::Text(text) => Value::String(text),
-            Shown::Port(port) => port.into(),
+            Shown::Port(port, mask) => {
+                map.insert(name.to_owned(), port.into());
+                map.extend((mask != u16::MAX).then(|| (format!("{name}_mask"), format!("{mask:x}").into())));
+                continue;
+            }
             Shown::Range(from, to) => json!({"start": from, "end": to}),
         };
         map.insert(name.to_owned(), value);
@@ -68,8 +74,7 @@ fn address(text: &str, bits: u32, width: u32) -> String {
 
 fn port(port: PortMatch) -> Shown {
     match port {
-        PortMatch::Masked(value, u16::MAX) => Shown::Port(value),
-        PortMatch::Masked(value, mask) => Shown::Text(format!("{value}/{mask:#x}")),
+        PortMatch::Masked(value, mask) => Shown::Port(value, mask),
         PortMatch::Range(from, to) => Shown::Range(from, to),
     }
 }

@@ -1,8 +1,12 @@
 //! `match …` of u32: every form becomes masked 32-bit words, packed as tc packs them. It changes no state.
 
+mod address;
+
+use address::{ether, ip_address, ip6_address};
+
 use super::super::super::args::Args;
 use super::super::super::error::{TcError, exit};
-use super::super::super::number::{Prefix, get_integer, get_u32, mac, mask_v4, matches, prefix};
+use super::super::super::number::{get_integer, get_u32, matches};
 use super::U32Spec;
 use crate::limits::U32_KEYS_MAX;
 use crate::rules::{U32Base, U32Key, U32Mark};
@@ -37,7 +41,7 @@ fn illegal<T>(args: &Args<'_>, why: impl Into<String>) -> Outcome<T> {
 /// `Illegal "match"`, with the reason in the hint; or an incomplete line.
 pub fn parse(args: &mut Args<'_>, spec: &mut U32Spec) -> Result<(), TcError> {
     let start = args.position();
-    args.next()?;
+    args.next_word()?;
     selector(args, spec).map_err(|failure| match failure {
         Failure::Exit(error) => error,
         Failure::Illegal(Refused { why, token }) => TcError {
@@ -55,7 +59,7 @@ fn selector(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
     let Some(kind) = known.into_iter().find(|kind| matches(word, kind)) else {
         return illegal(args, "match takes ip, ip6, tcp, udp, icmp, ether, u8, u16, u32 or mark");
     };
-    args.next()?;
+    args.next_word()?;
     match kind {
         "u32" => field(args, spec, Width::Word, Place::at(0)),
         "u16" => field(args, spec, Width::Half, Place::at(0)),
@@ -132,7 +136,7 @@ fn at(args: &mut Args<'_>, default: Place) -> Outcome<Place> {
     if !args.is("at") {
         return Ok(default);
     }
-    let word = args.next()?;
+    let word = args.next_word()?;
     let mut place = default;
     let mut digits = word;
     if let Some(rest) = word.strip_prefix("nexthdr+").filter(|rest| !rest.is_empty()) {
@@ -140,7 +144,7 @@ fn at(args: &mut Args<'_>, default: Place) -> Outcome<Place> {
         digits = rest;
     } else if matches(word, "nexthdr+") {
         place.base = U32Base::NextHeader;
-        digits = args.next()?;
+        digits = args.next_word()?;
     }
     let Some(offset) = get_integer(digits) else {
         return illegal(args, format!("an offset in bytes is needed after \"at\", not \"{digits}\""));
@@ -224,18 +228,8 @@ fn ip(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
             return illegal(args, format!("match ip has no field \"{word}\"; it has {fields}"));
         }
     };
-    args.next()?;
+    args.next_word()?;
     field(args, spec, width, Place::at(offset))
-}
-
-fn ip_address(args: &mut Args<'_>, spec: &mut U32Spec, offset: i32) -> Outcome<()> {
-    let word = args.next()?;
-    let Some(Prefix::V4(address, bits)) = prefix(word, Some(false)) else {
-        return illegal(args, format!("\"{word}\" is not an IPv4 address or prefix"));
-    };
-    args.skip();
-    let place = at(args, Place::at(offset))?;
-    pack_word(args, spec, u32::from(address), mask_v4(bits), place)
 }
 
 /// `match ip6 FIELD …` (`parse_ip6()`).
@@ -246,7 +240,7 @@ fn ip6(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
         "src" => return ip6_address(args, spec, 8),
         "dst" => return ip6_address(args, spec, 24),
         "priority" => {
-            args.next()?;
+            args.next_word()?;
             return traffic_class(args, spec);
         }
         "protocol" => (Width::Byte, 6),
@@ -260,7 +254,7 @@ fn ip6(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
             return illegal(args, format!("match ip6 has no field \"{word}\"; it has {fields}"));
         }
     };
-    args.next()?;
+    args.next_word()?;
     field(args, spec, width, Place::at(offset))
 }
 
@@ -277,24 +271,6 @@ fn traffic_class(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
     pack_word(args, spec, value << 20, mask << 20, Place::at(0))
 }
 
-/// One key for every 32 bits that the prefix reaches.
-fn ip6_address(args: &mut Args<'_>, spec: &mut U32Spec, offset: i32) -> Outcome<()> {
-    let word = args.next()?;
-    let Some(Prefix::V6(address, bits)) = prefix(word, Some(true)) else {
-        return illegal(args, format!("\"{word}\" is not an IPv6 address or prefix"));
-    };
-    args.skip();
-    let place = at(args, Place::at(offset))?;
-    let address = u128::from(address);
-    for part in 0..bits.div_ceil(32) {
-        let mask = mask_v4((bits - 32 * part).min(32));
-        let value = (address >> (96 - 32 * part)) as u32;
-        let offset = place.offset.wrapping_add(4 * part as i32);
-        pack_word(args, spec, value, mask, Place { offset, ..place })?;
-    }
-    Ok(())
-}
-
 /// `tcp`, `udp` and `icmp`: relative to the next header (`parse_udp()`, `parse_icmp()`).
 fn layer4(args: &mut Args<'_>, spec: &mut U32Spec, fields: &[(&str, i32, Width)]) -> Outcome<()> {
     if args.left() < 2 {
@@ -305,35 +281,8 @@ fn layer4(args: &mut Args<'_>, spec: &mut U32Spec, fields: &[(&str, i32, Width)]
         let names: Vec<&str> = fields.iter().map(|(name, _, _)| *name).collect();
         return illegal(args, format!("\"{word}\" is not a field here; use {}", names.join(" or ")));
     };
-    args.next()?;
+    args.next_word()?;
     field(args, spec, *width, Place::next_header(*offset))
-}
-
-/// `match ether src|dst MAC`: three 16-bit keys; `dst` is at −14, `src` at −8.
-fn ether(args: &mut Args<'_>, spec: &mut U32Spec) -> Outcome<()> {
-    wants_more(args)?;
-    let word = args.word().unwrap_or_default();
-    let offset = match word {
-        "src" => -8,
-        "dst" => -14,
-        _ => {
-            args.stderr.push(format!("Unknown match: ether {word}"));
-            return illegal(args, "use ether src or ether dst");
-        }
-    };
-    let text = args.next()?;
-    let Some(bytes) = mac(text) else {
-        args.stderr.push(format!("parse_ether_addr: improperly formed address '{text}'"));
-        return illegal(args, "write six hex bytes, like 70:00:00:00:00:00");
-    };
-    args.skip();
-    let place = at(args, Place::at(offset))?;
-    for (index, pair) in bytes.chunks(2).enumerate() {
-        let value = u32::from(pair[0]) << 8 | u32::from(pair[1]);
-        let offset = place.offset.wrapping_add(2 * index as i32);
-        pack(args, spec, Width::Half, value, 0xffff, Place { offset, ..place })?;
-    }
-    Ok(())
 }
 
 /// `match mark VALUE MASK` (`parse_mark()`).

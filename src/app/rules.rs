@@ -1,0 +1,152 @@
+//! The rules of a running forwarder: the store, what is bypassed, and the snapshot that runs. It opens no device.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::host;
+use crate::plan::Plan;
+use crate::rules::{Action, Ruleset};
+use crate::tc::{Devices, Diagnostics, Note, Store, load_into};
+use crate::types::{DeviceKey, Direction};
+
+/// Why rules cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum RulesError {
+    /// A rules file cannot be read.
+    #[error("cannot read the rules {path}: {source}; check the path")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// It has bad lines, all of which are named.
+    #[error("{0}")]
+    Bad(Box<Diagnostics>),
+    /// The plan cannot hold them.
+    #[error(transparent)]
+    Plan(#[from] crate::plan::Refusal),
+    /// A rule sends frames into a device's ingress.
+    #[error(
+        "{place}: mirred ingress {mode} dev {to} lets a frame in as if {to} had received it, which only the kernel can; \
+         use `mirred egress {mode}` to the device that {to} is wired to"
+    )]
+    MirredIngress {
+        /// Where the rule is.
+        place: String,
+        /// `redirect` or `mirror`.
+        mode: &'static str,
+        /// The target.
+        to: String,
+    },
+    /// A device that is not there, or cannot be asked.
+    #[error(transparent)]
+    Host(#[from] host::HostError),
+}
+
+/// The devices of this machine, as rules can name them; each is asked for once.
+#[derive(Debug, Default)]
+pub struct HostDevices {
+    /// Taps that stand in for a device: it exists, although no link has its name.
+    pub stand_ins: BTreeSet<String>,
+    known: std::sync::Mutex<BTreeMap<DeviceKey, bool>>,
+}
+
+impl Devices for HostDevices {
+    fn exists(&self, key: &DeviceKey) -> bool {
+        if key.netns.is_none() && self.stand_ins.contains(&key.name) {
+            return true;
+        }
+        let mut known = self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *known.entry(key.clone()).or_insert_with(|| host::link::exists(key).unwrap_or(false))
+    }
+}
+
+/// Reads rules files, in order.
+///
+/// # Errors
+/// [`RulesError::Read`].
+pub fn read(paths: &[PathBuf]) -> Result<Vec<(String, String)>, RulesError> {
+    let one = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).map_err(|source| RulesError::Read { path: path.clone(), source })?;
+        Ok((path.display().to_string(), text))
+    };
+    paths.iter().map(one).collect()
+}
+
+/// Applies rules files, in order, to an empty store: all of them or nothing.
+///
+/// # Errors
+/// [`RulesError::Bad`].
+pub fn load(files: &[(String, String)], devices: &dyn Devices) -> Result<(Store, Vec<(String, Note)>), RulesError> {
+    let mut store = Store::new();
+    let mut notes = Vec::new();
+    for (name, text) in files {
+        let new = load_into(&mut store, text, name, &BTreeMap::new(), devices).map_err(RulesError::Bad)?;
+        notes.extend(new.into_iter().map(|note| (name.clone(), note)));
+    }
+    Ok((store, notes))
+}
+
+/// Rules that can run.
+#[derive(Debug)]
+pub struct Runnable {
+    /// The state behind them.
+    pub store: Store,
+    /// All rules, bypassed ones as well.
+    pub ruleset: Ruleset,
+    /// Devices whose ingress filters are taken away for now.
+    pub bypassed: BTreeSet<DeviceKey>,
+}
+
+impl Runnable {
+    /// Checks that the forwarder can do what the rules say, as far as no device is needed for it.
+    ///
+    /// # Errors
+    /// [`RulesError::MirredIngress`].
+    pub fn new(store: Store, bypassed: BTreeSet<DeviceKey>) -> Result<Self, RulesError> {
+        let ruleset = store.ruleset();
+        refuse_mirred_ingress(&ruleset)?;
+        Ok(Self { store, ruleset, bypassed })
+    }
+
+    /// The rules without those that are bypassed: what runs.
+    #[must_use]
+    pub fn in_force(&self) -> Ruleset {
+        let mut ruleset = self.ruleset.clone();
+        let bypassed = |device: crate::types::DeviceId| self.bypassed.contains(&self.ruleset.devices[device.index()]);
+        ruleset.hooks.retain(|hook| hook.direction == Direction::Egress || !bypassed(hook.device));
+        ruleset
+    }
+
+    /// The compiled form of [`Runnable::in_force`].
+    ///
+    /// # Errors
+    /// [`RulesError::Plan`].
+    pub fn compile(&self) -> Result<(Ruleset, Arc<Plan>), RulesError> {
+        let ruleset = self.in_force();
+        let plan = Plan::compile(&ruleset)?;
+        Ok((ruleset, Arc::new(plan)))
+    }
+}
+
+fn refuse_mirred_ingress(ruleset: &Ruleset) -> Result<(), RulesError> {
+    for (hook, chain, filter) in ruleset.filters() {
+        for id in filter.actions() {
+            let Action::Mirred(mirred) = &ruleset.action(id).action else { continue };
+            if mirred.direction == Direction::Ingress {
+                let device = &ruleset.devices[hook.device.index()];
+                return Err(RulesError::MirredIngress {
+                    place: format!("{device} {} chain {chain} prio {}", hook.direction.as_str(), filter.prio),
+                    mode: match mirred.mode {
+                        crate::rules::MirredMode::Redirect => "redirect",
+                        crate::rules::MirredMode::Mirror => "mirror",
+                    },
+                    to: ruleset.devices[mirred.device.index()].to_string(),
+                });
+            }
+        }
+    }
+    Ok(())
+}

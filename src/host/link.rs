@@ -1,0 +1,239 @@
+//! Devices as the kernel knows them, asked through `ip -json` (which can ask any namespace without entering it). It changes none.
+
+use serde_json::Value;
+
+use super::{HostError, netns, output};
+use crate::types::{Device, DeviceKey, DeviceKind, MacAddr, Topology};
+
+/// A device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Name and namespace.
+    pub key: DeviceKey,
+    /// The kernel's number of it, unique in its namespace.
+    pub ifindex: u32,
+    /// Hardware address; zero if it has none.
+    pub mac: MacAddr,
+    /// In bytes, without the Ethernet header.
+    pub mtu: u32,
+    /// `ip link set … up` was done.
+    pub up: bool,
+    /// It has a carrier (IFF_LOWER_UP).
+    pub carrier: bool,
+    /// Without ARP.
+    pub noarp: bool,
+    /// rtnetlink's kind (`veth`, `tun`, …); empty for a NIC, `loopback` for lo.
+    pub kind: String,
+    /// The other end of a veth pair.
+    pub peer: Option<Peer>,
+    /// Receive queues that the driver made room for.
+    pub rx_queues: u32,
+    /// Transmit queues that the driver made room for.
+    pub tx_queues: u32,
+    /// Id of an attached XDP program, whoever's it is.
+    pub xdp_program: Option<u32>,
+}
+
+/// The other end of a veth pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its number, in its own namespace.
+    pub ifindex: u32,
+    /// Its name and namespace, if the namespace is this one or has a name.
+    pub key: Option<DeviceKey>,
+    /// Its MTU in bytes, if it could be asked: it limits native XDP (`veth_xdp_set`, drivers/net/veth.c).
+    pub mtu: Option<u32>,
+    /// Its transmit queues, if it could be asked: native XDP needs as many receive queues (same function).
+    pub tx_queues: Option<u32>,
+}
+
+/// Names and addresses of the devices of the caller's namespace.
+#[must_use]
+pub fn local() -> Vec<(String, Option<MacAddr>)> {
+    pnet::datalink::interfaces().into_iter().map(|i| (i.name, i.mac)).collect()
+}
+
+/// All devices of a namespace.
+///
+/// # Errors
+/// [`HostError::NoNamespace`]; [`HostError::Command`] if `ip` fails or speaks no JSON.
+pub fn all(netns: Option<&str>) -> Result<Vec<Link>, HostError> {
+    let values = json("ip", netns, &["-details", "-json", "link", "show"])?;
+    Ok(values.iter().filter_map(|v| parse(netns, v)).collect())
+}
+
+/// One device, its veth peer included.
+///
+/// # Errors
+/// [`HostError::NoDevice`] names those that exist; else as [`all`].
+pub fn find(key: &DeviceKey) -> Result<Link, HostError> {
+    let mut links = all(key.netns.as_deref())?;
+    let Some(at) = links.iter().position(|l| l.key.name == key.name) else {
+        let names: Vec<String> = match &key.netns {
+            None => local().into_iter().map(|(name, _)| name).collect(),
+            Some(_) => links.into_iter().map(|l| l.key.name).collect(),
+        };
+        return Err(HostError::NoDevice { key: key.clone(), others: names.join(", ") });
+    };
+    let mut link = links.swap_remove(at);
+    name_peer(&mut link);
+    Ok(link)
+}
+
+/// Whether a device exists; a namespace that does not exist has none.
+///
+/// # Errors
+/// [`HostError::Command`] if `ip` fails.
+pub fn exists(key: &DeviceKey) -> Result<bool, HostError> {
+    match all(key.netns.as_deref()) {
+        Ok(links) => Ok(links.iter().any(|l| l.key.name == key.name)),
+        Err(HostError::NoNamespace { .. }) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether the device has an `ingress` or `clsact` qdisc (they exclude each other).
+///
+/// # Errors
+/// [`HostError::Command`] if `tc` fails.
+pub fn has_ingress_qdisc(key: &DeviceKey) -> Result<bool, HostError> {
+    let qdiscs = json("tc", key.netns.as_deref(), &["-json", "qdisc", "show", "dev", &key.name])?;
+    Ok(qdiscs.iter().any(|q| matches!(q["kind"].as_str(), Some("ingress" | "clsact"))))
+}
+
+/// The devices that exist among `keys`, veth peers among them joined; the second part lists those that do not exist.
+///
+/// # Errors
+/// [`HostError::Command`] if `ip` fails.
+pub fn topology(keys: &[DeviceKey]) -> Result<(Topology, Vec<DeviceKey>), HostError> {
+    let mut links = Vec::new();
+    let mut missing = Vec::new();
+    for key in keys {
+        match find(key) {
+            Ok(link) => links.push(link),
+            Err(HostError::NoDevice { .. } | HostError::NoNamespace { .. }) => missing.push(key.clone()),
+            Err(e) => return Err(e),
+        }
+    }
+    let mut topology = Topology { devices: links.iter().map(device).collect() };
+    for (at, link) in links.iter().enumerate() {
+        let peer_key = link.peer.as_ref().and_then(|p| p.key.as_ref());
+        let found = peer_key.and_then(|k| topology.find(k));
+        if let DeviceKind::Veth { peer } = &mut topology.devices[at].kind {
+            *peer = found;
+        }
+    }
+    Ok((topology, missing))
+}
+
+fn device(link: &Link) -> Device {
+    let kind = match link.kind.as_str() {
+        "veth" => DeviceKind::Veth { peer: None },
+        "loopback" => DeviceKind::Loopback,
+        _ => DeviceKind::Wire,
+    };
+    Device { key: link.key.clone(), mac: link.mac, mtu: link.mtu, up: link.up && link.carrier, kind }
+}
+
+fn json(program: &str, netns: Option<&str>, args: &[&str]) -> Result<Vec<Value>, HostError> {
+    let mut line: Vec<&str> = Vec::new();
+    if let Some(name) = netns {
+        if !netns::path(name).exists() {
+            return Err(HostError::NoNamespace { name: name.to_owned() });
+        }
+        line.extend(["-netns", name]);
+    }
+    line.extend(args);
+    let text = output(program, &line)?;
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    serde_json::from_str(&text).map_err(|e| HostError::Command {
+        command: format!("{program} {}", line.join(" ")),
+        reason: format!("no JSON: {e}; a newer iproute2 is needed"),
+    })
+}
+
+fn parse(netns: Option<&str>, v: &Value) -> Option<Link> {
+    let number = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
+    let flags: Vec<&str> = v["flags"].as_array()?.iter().filter_map(Value::as_str).collect();
+    let kind = v["linkinfo"]["info_kind"].as_str().unwrap_or(match v["link_type"].as_str() {
+        Some("loopback") => "loopback",
+        _ => "",
+    });
+    let ifindex = number(&v["ifindex"])?;
+    // In the same namespace `ip` gives the peer's name, in another one its number.
+    let peer = if kind == "veth" {
+        match (number(&v["link_index"]), v["link"].as_str()) {
+            (Some(ifindex), _) => Some(Peer { ifindex, key: None, mtu: None, tx_queues: None }),
+            (None, Some(name)) => {
+                Some(Peer { ifindex: 0, key: Some(DeviceKey::new(netns, name)), mtu: None, tx_queues: None })
+            }
+            (None, None) => None,
+        }
+    } else {
+        None
+    };
+    Some(Link {
+        key: DeviceKey::new(netns, v["ifname"].as_str()?),
+        ifindex,
+        mac: v["address"].as_str().and_then(|a| a.parse().ok()).unwrap_or(MacAddr::zero()),
+        mtu: number(&v["mtu"])?,
+        up: flags.contains(&"UP"),
+        carrier: flags.contains(&"LOWER_UP"),
+        noarp: flags.contains(&"NOARP"),
+        kind: kind.to_owned(),
+        peer,
+        rx_queues: number(&v["num_rx_queues"]).unwrap_or(1),
+        tx_queues: number(&v["num_tx_queues"]).unwrap_or(1),
+        xdp_program: number(&v["xdp"]["prog"]["id"]),
+    })
+}
+
+/// Finds the peer's name: in the same namespace by name, else in that which has a peer pointing back at this device.
+fn name_peer(link: &mut Link) {
+    let Some(mut peer) = link.peer.clone() else { return };
+    if let Some(key) = &peer.key {
+        let same = all(key.netns.as_deref()).unwrap_or_default();
+        if let Some(other) = same.into_iter().find(|l| l.key.name == key.name) {
+            fill(&mut peer, other);
+        }
+        link.peer = Some(peer);
+        return;
+    }
+    let named = netns::names();
+    let places = std::iter::once(None).chain(named.iter().map(|n| Some(n.as_str())));
+    // Two pairs can have the same numbers in different namespaces: then none is named rather than the wrong one.
+    let mut found: Vec<Link> = places
+        .filter(|place| *place != link.key.netns.as_deref())
+        .flat_map(|place| all(place).unwrap_or_default())
+        .filter(|l| l.ifindex == peer.ifindex && l.peer.as_ref().is_some_and(|p| p.ifindex == link.ifindex))
+        .collect();
+    if found.len() > 1 {
+        let nsid_names = netns_ids(link);
+        found.retain(|l| l.key.netns.as_ref().is_some_and(|n| nsid_names.contains(n)));
+    }
+    if found.len() == 1 {
+        fill(&mut peer, found.remove(0));
+        link.peer = Some(peer);
+    }
+}
+
+fn fill(peer: &mut Peer, other: Link) {
+    peer.ifindex = other.ifindex;
+    peer.mtu = Some(other.mtu);
+    peer.tx_queues = Some(other.tx_queues);
+    peer.key = Some(other.key);
+}
+
+/// Names of the namespace that the peer is in, by the kernel's id of it (`link_netnsid`).
+fn netns_ids(link: &Link) -> Vec<String> {
+    let netns = link.key.netns.as_deref();
+    let Ok(shown) = json("ip", netns, &["-json", "link", "show", "dev", &link.key.name]) else { return Vec::new() };
+    let Some(id) = shown.first().and_then(|v| v["link_netnsid"].as_u64()) else { return Vec::new() };
+    let ids = json("ip", netns, &["-json", "netns", "list-id"]).unwrap_or_default();
+    ids.iter()
+        .filter(|v| v["nsid"].as_u64() == Some(id))
+        .filter_map(|v| v["name"].as_str().map(str::to_owned))
+        .collect()
+}

@@ -1,0 +1,67 @@
+//! Network namespaces by name: run something inside one, list them. It creates and removes none.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use super::HostError;
+
+/// Where iproute2 keeps its named namespaces.
+pub const DIRECTORY: &str = "/run/netns";
+
+/// The file that stands for a namespace.
+#[must_use]
+pub fn path(name: &str) -> PathBuf {
+    PathBuf::from(DIRECTORY).join(name)
+}
+
+/// Names of all named namespaces, sorted; none if iproute2 never made one.
+#[must_use]
+pub fn names() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(DIRECTORY) else { return Vec::new() };
+    let mut names: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+/// Runs `f` inside a namespace, on a thread of its own so that the caller's thread stays where it is; `None` runs it in place.
+/// Sockets that `f` opens belong to the namespace for good. `/proc/sys/net` is the namespace's there, `/sys/class/net` is not.
+///
+/// # Errors
+/// [`HostError::NoNamespace`] and [`HostError::Enter`].
+///
+/// # Panics
+/// If `f` does.
+pub fn in_namespace<T: Send>(name: Option<&str>, f: impl FnOnce() -> T + Send) -> Result<T, HostError> {
+    let Some(name) = name else { return Ok(f()) };
+    let file = open(name)?;
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(move || {
+            nix::sched::setns(&file, nix::sched::CloneFlags::CLONE_NEWNET)
+                .map_err(|e| HostError::Enter { name: name.to_owned(), source: e.into() })?;
+            Ok(f())
+        });
+        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn open(name: &str) -> Result<File, HostError> {
+    let plain = !name.is_empty() && !name.contains('/') && name != "." && name != "..";
+    if !plain || !path(name).exists() {
+        return Err(HostError::NoNamespace { name: name.to_owned() });
+    }
+    File::open(path(name)).map_err(|source| HostError::Enter { name: name.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_that_does_not_exist_is_named() {
+        for name in ["viscum-none-such", "", "..", "a/b"] {
+            let error = in_namespace(Some(name), || ()).unwrap_err().to_string();
+            assert!(error.contains("no such network namespace") && error.contains(name), "{error}");
+        }
+        assert_eq!(in_namespace(None, || 7).unwrap(), 7);
+    }
+}

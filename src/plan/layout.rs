@@ -1,0 +1,196 @@
+//! What a plan's flat arrays hold. Data only: `compile` writes it, `run`, `filters` and `actions` read it.
+
+use crate::rules::{Control, RandomKind};
+use crate::types::{DeviceId, Direction, PacketType, Protocol};
+
+/// A stretch of one of the arrays.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Span {
+    pub(super) start: u32,
+    pub(super) len: u32,
+}
+
+impl Span {
+    pub(super) fn of<T>(self, array: &[T]) -> &[T] {
+        let start = self.start as usize;
+        &array[start..start + self.len as usize]
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Hook {
+    pub(super) device: DeviceId,
+    pub(super) direction: Direction,
+    /// Its chains, sorted by index.
+    pub(super) chains: Span,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Chain {
+    pub(super) index: u32,
+    /// By protocol, sorted.
+    pub(super) dispatch: Span,
+    /// For a protocol that is not in `dispatch`.
+    pub(super) others: Span,
+    /// There were too many protocols for a list each: `others` is all filters, and each is asked for its protocol.
+    pub(super) mixed: bool,
+}
+
+/// The filters of a chain that a packet of one protocol meets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dispatch {
+    pub(super) protocol: u16,
+    pub(super) filters: Span,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filter {
+    pub(super) protocol: Protocol,
+    pub(super) kind: FilterKind,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FilterKind {
+    /// A stretch of `nodes`.
+    U32(Span),
+    /// A stretch of `rules`.
+    Flower(Span),
+    Matchall {
+        counters: u32,
+        steps: Span,
+    },
+}
+
+/// A u32 node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node {
+    pub(super) counters: u32,
+    pub(super) keys: Span,
+    pub(super) steps: Span,
+    pub(super) mark_value: u32,
+    /// 0: no mark is compared (the value is 0 then).
+    pub(super) mark_mask: u32,
+    pub(super) indev: Option<DeviceId>,
+    pub(super) terminal: bool,
+}
+
+/// A u32 key, ready to be compared with four bytes as they are in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    /// From the frame's start; [`Key::NOWHERE`] before it or beyond any frame.
+    pub(super) at: u32,
+    pub(super) value: u32,
+    pub(super) mask: u32,
+}
+
+impl Key {
+    pub(super) const NOWHERE: u32 = u32::MAX;
+}
+
+/// A flower rule.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule {
+    pub(super) counters: u32,
+    pub(super) compares: Span,
+    pub(super) steps: Span,
+}
+
+/// One comparison of a flower rule. What the frame does not have is zero, except addresses: those must be there.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Compare {
+    EthType(u16),
+    IpProto(u8),
+    /// `offset` bytes from the IPv4 header.
+    Ipv4 {
+        offset: u8,
+        value: u32,
+        mask: u32,
+    },
+    /// `offset` bytes from the IPv6 header.
+    Ipv6 {
+        offset: u8,
+        value: u128,
+        mask: u128,
+    },
+    /// 0 is the source port, 2 the destination port.
+    Port {
+        offset: u8,
+        value: u16,
+        mask: u16,
+    },
+    PortRange {
+        offset: u8,
+        low: u16,
+        high: u16,
+    },
+    TcpFlags {
+        value: u16,
+        mask: u16,
+    },
+    /// 0 is the destination, 6 the source. In the low 48 bits.
+    Mac {
+        offset: u8,
+        value: u64,
+        mask: u64,
+    },
+}
+
+/// One use of an action.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    /// Base of the action's counter words: the same for each use.
+    pub(super) counters: u32,
+    pub(super) op: Op,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Op {
+    Gact {
+        control: Control,
+    },
+    GactRandom {
+        control: Control,
+        kind: RandomKind,
+        other: Control,
+        val: u32,
+    },
+    Redirect {
+        direction: Direction,
+        device: DeviceId,
+    },
+    Mirror {
+        direction: Direction,
+        device: DeviceId,
+        control: Control,
+    },
+    Skbedit {
+        edit: Edit,
+        control: Control,
+    },
+    SetMac {
+        dmac: Option<[u8; 6]>,
+        smac: Option<[u8; 6]>,
+        etype: Option<[u8; 2]>,
+        control: Control,
+    },
+    SwapMac {
+        control: Control,
+    },
+    Ecn {
+        control: Control,
+    },
+    /// skbmod with control `drop`: it counts as a failure before anything is rewritten.
+    SkbmodShot,
+}
+
+/// What skbedit changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Edit {
+    pub(super) ptype: Option<PacketType>,
+    pub(super) mark_value: u32,
+    /// 0: the mark stays.
+    pub(super) mark_mask: u32,
+    pub(super) priority: Option<u32>,
+    pub(super) queue_mapping: Option<u16>,
+    pub(super) inheritdsfield: bool,
+}

@@ -1,0 +1,104 @@
+//! Lint about rules that never see a frame because an earlier one takes all that they match.
+
+use std::collections::HashMap;
+
+use super::view::View;
+use super::{Warning, warn};
+use crate::rules::{FlowerKey, U32Base};
+use crate::tc::store::{Body, ProtoKind};
+use crate::types::{DeviceId, Direction, ethertype};
+
+/// Earlier rules that a later one is compared with: beyond it, nobody wants to wait.
+const COMPARED_MAX: usize = 4096;
+
+/// Warns of every rule that an earlier one on the same hook and chain always matches first.
+pub fn shadowed(views: &[View<'_>], out: &mut Vec<Warning>) {
+    let mut earlier: HashMap<(DeviceId, Direction, u32), Vec<&View<'_>>> = HashMap::new();
+    for view in ordered(views) {
+        let list = earlier.entry((view.device, view.direction, view.chain)).or_default();
+        if let Some(first) = list.iter().find(|first| takes_all(first, view)) {
+            let same = takes_all(view, first);
+            let how = if same { "the same" } else { "all that this one matches, and more" };
+            let text = format!(
+                "this rule is never reached: the rule of line {} (prio {}) matches {how} and ends classification",
+                first.entry.line, first.proto.prio
+            );
+            let hint = match same && first.redirect() == view.redirect() {
+                true => "delete one of them, or change what it matches (\"all other flags\" is no flags match at all)",
+                false => "give the narrower rule the smaller prio, or end the wider one with \"continue\"",
+            };
+            out.push(warn(view, "shadowed", text, hint));
+        }
+        let reaches = list.len() < COMPARED_MAX && view.is_terminal();
+        if reaches {
+            list.push(view);
+        }
+    }
+}
+
+/// In the order of evaluation: prio, then node.
+fn ordered<'a, 'b>(views: &'a [View<'b>]) -> Vec<&'a View<'b>> {
+    let mut list: Vec<&View<'b>> = views.iter().collect();
+    list.sort_by_key(|v| (v.proto.prio, v.entry.handle));
+    list
+}
+
+/// Whether every frame that `later` matches is matched by `first` too.
+fn takes_all(first: &View<'_>, later: &View<'_>) -> bool {
+    let protocol = first.proto.protocol == ethertype::ALL || first.proto.protocol == later.proto.protocol;
+    if !protocol {
+        return false;
+    }
+    match (first.proto.kind, later.proto.kind) {
+        (ProtoKind::Matchall, _) => true,
+        (ProtoKind::U32, ProtoKind::U32) => u32_takes_all(first, later),
+        (ProtoKind::Flower, ProtoKind::Flower) => match (&first.flower, &later.flower) {
+            (Some(first), Some(later)) => flower_takes_all(first, later),
+            _ => false,
+        },
+        (ProtoKind::U32, ProtoKind::Flower | ProtoKind::Matchall) | (ProtoKind::Flower, _) => false,
+    }
+}
+
+/// Every key of `first` must follow from the keys of `later`, bit for bit.
+fn u32_takes_all(first: &View<'_>, later: &View<'_>) -> bool {
+    let (Body::U32 { keys, mark, indev, .. }, Body::U32 { keys: others, mark: other_mark, indev: other_indev, .. }) =
+        (&first.entry.body, &later.entry.body)
+    else {
+        return false;
+    };
+    let mark_follows =
+        mark.is_none_or(|m| other_mark.is_some_and(|o| o.mask & m.mask == m.mask && o.value & m.mask == m.value));
+    let indev_follows = indev.is_none() || indev == other_indev;
+    // A key that no frame need have readable (beyond the shortest) is still implied when the other rule compares the same word.
+    let keys_follow = keys.iter().all(|key| {
+        let same = others.iter().find(|o| o.offset == key.offset && o.base == key.base);
+        let always = key.mask == 0 && key.base == U32Base::Network && (0..=16).contains(&key.offset);
+        always || same.is_some_and(|o| o.mask & key.mask == key.mask && o.value & key.mask == key.value)
+    });
+    mark_follows && indev_follows && keys_follow
+}
+
+/// As [`u32_takes_all`], for keys that are equal or absent.
+fn flower_takes_all(first: &FlowerKey, later: &FlowerKey) -> bool {
+    fn follows<T: PartialEq>(first: &Option<T>, later: &Option<T>) -> bool {
+        first.is_none() || first == later
+    }
+    fn address<A: Copy + PartialEq + std::ops::BitAnd<Output = A>>(
+        first: &Option<(A, A)>,
+        later: &Option<(A, A)>,
+    ) -> bool {
+        first.is_none_or(|(value, mask)| later.is_some_and(|(v, m)| m & mask == mask && v & mask == value))
+    }
+    follows(&first.eth_type, &later.eth_type)
+        && follows(&first.ip_proto, &later.ip_proto)
+        && address(&first.src_ipv4, &later.src_ipv4)
+        && address(&first.dst_ipv4, &later.dst_ipv4)
+        && address(&first.src_ipv6, &later.src_ipv6)
+        && address(&first.dst_ipv6, &later.dst_ipv6)
+        && follows(&first.src_port, &later.src_port)
+        && follows(&first.dst_port, &later.dst_port)
+        && address(&first.tcp_flags, &later.tcp_flags)
+        && follows(&first.src_mac, &later.src_mac)
+        && follows(&first.dst_mac, &later.dst_mac)
+}

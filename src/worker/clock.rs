@@ -1,0 +1,9 @@
+//! The clock of all times in counters: the kernel's CLOCK_MONOTONIC, which eBPF programs count on as well.
+
+/// Milliseconds, at least 1.
+#[must_use]
+pub fn monotonic_ms() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    let now = now.expect("every Linux has CLOCK_MONOTONIC");
+    (now.tv_sec() as u64 * 1000 + now.tv_nsec() as u64 / 1_000_000).max(1)
+}
