@@ -88,7 +88,7 @@ impl AfPacket {
             if into.is_full() {
                 break;
             }
-            let Some(mut slot) = rx.next() else { break };
+            let Some(mut slot) = rx.take() else { break };
             if slot.outgoing {
                 continue;
             }

@@ -147,15 +147,15 @@ impl AfXdp {
         let frames = self.batch.len() as u64;
         let bytes: u64 = self.batch.iter().map(|f| f.len() as u64).sum();
         let mut put = self.socket.transmit(&mut pool.memory, &mut self.batch);
-        if put.is_err() {
+        if !put {
             self.kick(pool);
             put = self.socket.transmit(&mut pool.memory, &mut self.batch);
         }
-        if put.is_ok() {
+        if put {
             self.stats.tx_frames += frames;
             self.stats.tx_bytes += bytes;
         }
-        put.is_ok()
+        put
     }
 
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {

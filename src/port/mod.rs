@@ -7,6 +7,8 @@ mod error;
 mod frame;
 mod mem;
 pub mod pcap;
+#[cfg(test)]
+mod root_tests;
 mod stats;
 mod tap;
 #[cfg(test)]

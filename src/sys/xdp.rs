@@ -198,16 +198,13 @@ impl Socket {
         }
     }
 
-    /// Puts frames into the transmit ring, all or none of them.
-    ///
-    /// # Errors
-    /// The frames stay the caller's: there is no room.
-    pub fn transmit(&mut self, memory: &mut Memory, frames: &mut Vec<Frame>) -> Result<(), ()> {
-        let Some(rings) = &mut self.open else { return Err(()) };
+    /// Puts frames into the transmit ring, all or none of them. False: there is no room, and the frames stay the caller's.
+    pub fn transmit(&mut self, memory: &mut Memory, frames: &mut Vec<Frame>) -> bool {
+        let Some(rings) = &mut self.open else { return false };
         let count = frames.len();
         assert!(count <= BURST_LEN, "a batch is a burst at most");
         if (rings.tx.nb_free(count as u32) as usize) < count {
-            return Err(());
+            return false;
         }
         let mut descs = [FrameDesc::default(); BURST_LEN];
         for (desc, frame) in descs.iter_mut().zip(frames.drain(..)) {
@@ -218,7 +215,7 @@ impl Socket {
         let put = unsafe { rings.tx.produce(&descs[..count]) };
         assert_eq!(put, count, "the transmit ring has the room that it said");
         self.in_tx += count as u32;
-        Ok(())
+        true
     }
 
     /// Takes transmitted chunks back. Bounded by what is on its way.
@@ -282,9 +279,7 @@ impl Socket {
 
     /// The kernel's statistics since the socket was opened.
     pub fn statistics(&mut self) -> XdpStatistics {
-        if let Some(rings) = &self.open
-            && let Ok(now) = rings.rx.fd().xdp_statistics()
-        {
+        if let Some(now) = self.open.as_ref().and_then(|rings| rings.rx.fd().xdp_statistics().ok()) {
             self.last = now;
         }
         self.last

@@ -114,7 +114,7 @@ impl RxRing {
     }
 
     /// The oldest frame. `None`: there is none.
-    pub fn next(&mut self) -> Option<Slot<'_>> {
+    pub fn take(&mut self) -> Option<Slot<'_>> {
         let slot = self.slot(self.next);
         // SAFETY: the slot is mapped as long as the ring. Acquire pairs with the kernel's barrier in `__packet_set_status`.
         if unsafe { status(slot) }.load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
