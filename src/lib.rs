@@ -34,3 +34,5 @@ pub mod host;
 pub mod app;
 
 pub mod lab;
+
+pub mod cli;

@@ -1,3 +1,7 @@
-//! The `viscum` binary.
+//! The `viscum` binary: all of it is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    viscum::cli::main()
+}

@@ -1,5 +1,6 @@
 //! The control plane: from a configuration to a running forwarder, and from a capture to what the rules make of it. It sees every layer.
 
+pub mod check;
 pub mod config;
 pub mod control;
 pub mod forward;

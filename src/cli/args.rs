@@ -178,3 +178,71 @@ pub enum Engine {
     /// The slow interpreter.
     Eval,
 }
+
+/// `viscum lab`.
+#[derive(Debug, Subcommand)]
+pub enum Lab {
+    /// Build the testbed: camera, edge router, MEC box, cloud, and the namespace `imagedetection`
+    Up(LabNet),
+    /// Remove the testbed and what runs in it, also after a crash
+    Down,
+    /// Run the whole scenario on the testbed: pictures in, plates out, bypass, speed test
+    Demo(LabDemo),
+    /// The plate reader: an ordinary TCP server that answers a JPEG with the plate's text
+    PlateServer(PlateServer),
+    /// The traffic camera: sends pictures and prints what comes back
+    Camera(Camera),
+}
+
+/// How the testbed is built.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct LabNet {
+    /// By veth pair, or by tap in the namespace
+    #[arg(long, value_enum, default_value_t)]
+    pub deliver: Deliver,
+    /// MTU of the veth pair or tap, in bytes; native XDP takes 3506 at most
+    #[arg(long, default_value_t = 32768, value_name = "BYTES")]
+    pub veth_mtu: u32,
+}
+
+/// `viscum lab demo`.
+#[derive(Debug, Args)]
+pub struct LabDemo {
+    /// Your own pictures instead of the project's
+    #[arg(long = "image", value_name = "FILE", num_args = 1..)]
+    pub images: Vec<PathBuf>,
+    /// How many of the project's pictures
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub count: u16,
+    /// The forwarder's mode
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: Mode,
+    /// How the testbed is built.
+    #[command(flatten)]
+    pub net: LabNet,
+    /// Leave the testbed standing
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `viscum lab plate-server`.
+#[derive(Debug, Args)]
+pub struct PlateServer {
+    /// Where to listen
+    #[arg(long, default_value = "0.0.0.0:12345", value_name = "ADDRESS:PORT")]
+    pub listen: std::net::SocketAddr,
+    /// A line per request goes here
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+}
+
+/// `viscum lab camera`.
+#[derive(Debug, Args)]
+pub struct Camera {
+    /// The server
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub to: std::net::SocketAddr,
+    /// Pictures
+    #[arg(required = true, value_name = "FILE")]
+    pub images: Vec<PathBuf>,
+}

@@ -35,6 +35,18 @@ pub const CAMERA_ADDRESS: &str = "198.18.0.2";
 
 const NAMESPACES: [&str; 5] = [CAMERA, ROUTER, MEC, CLOUD, APPLICATION];
 
+/// What to try on the testbed, for people.
+pub const HOW_TO_USE: &str = "\
+the testbed is up: viscum-camera, viscum-router, viscum-mec, viscum-cloud, imagedetection; try
+
+    ip netns exec imagedetection viscum lab plate-server &
+    ip netns exec viscum-cloud   viscum lab plate-server &
+    ip netns exec viscum-mec     viscum run configs/alpr.tc &
+    ip netns exec viscum-camera  viscum lab camera --to 198.51.100.10:12345 PICTURE.jpg
+    viscum show -s
+    viscum lab down
+";
+
 /// How the testbed is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetOptions {

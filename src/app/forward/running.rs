@@ -126,6 +126,21 @@ impl Running {
         Ok(Self { served, layout, pool, rules, notes, retired, devices, generation: 1, up, stop_watching, started_ms })
     }
 
+    /// What the user should know of this way of forwarding, beyond the rules themselves.
+    #[must_use]
+    pub fn own_notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for device in &self.served {
+            let key = &device.wanted.key;
+            if device.wanted.egress_rules {
+                notes.push(format!(
+                    "{key} egress: these rules see what viscum transmits; what the host itself transmits does not cross them"
+                ));
+            }
+        }
+        notes
+    }
+
     /// All counters, as of now.
     #[must_use]
     pub fn counters(&self) -> Counters {

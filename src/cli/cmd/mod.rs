@@ -1,0 +1,14 @@
+//! One file per subcommand: from what was typed to a call, from its result to an exit code.
+
+pub mod check;
+pub mod control;
+pub mod lab;
+pub mod replay;
+pub mod run;
+
+use std::io::Write;
+
+/// Prints to stdout; a reader that went away (`| head`) is no error.
+fn print(text: &str) {
+    let _gone = std::io::stdout().lock().write_all(text.as_bytes());
+}

@@ -1,0 +1,52 @@
+//! `viscum run`.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::app::config::{Config, Overrides};
+use crate::app::forward::Running;
+use crate::app::run::{Printer, run as forward};
+use crate::cli::args::Run;
+use crate::cli::render;
+
+pub fn run(args: Run) -> anyhow::Result<ExitCode> {
+    let over = Overrides {
+        rules: args.rules,
+        mode: args.mode,
+        deliver: args.deliver,
+        taps: args.taps,
+        socket: args.socket.socket,
+        busy: args.busy,
+    };
+    let config = Config::load(args.config.as_deref(), over)?;
+    let printer: Arc<dyn Printer> = Arc::new(Terminal);
+    let stopped = forward(&config, &printer)?;
+    super::print(&render::stopped(&stopped));
+    // A frame that nobody owns, or a worker that panicked, is a fault of this program: say so with the exit code as well.
+    Ok(if stopped.outstanding() == Some(0) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+struct Terminal;
+
+impl Printer for Terminal {
+    fn ready(&self, running: &Running, config: &Config) {
+        super::print(&render::started(running));
+        let names: Vec<String> = running.served.iter().map(|s| s.wanted.key.to_string()).collect();
+        super::print(&format!(
+            "ready: forwarding on {}; control socket {}; SIGINT or SIGTERM ends it\n",
+            names.join(", "),
+            config.socket.display()
+        ));
+        let _gone = std::io::stdout().flush();
+    }
+
+    fn changed(&self, what: &str) {
+        super::print(&format!("{what}\n"));
+        let _gone = std::io::stdout().flush();
+    }
+
+    fn status(&self, running: &Running, json: bool) -> String {
+        render::status(&running.status(), json)
+    }
+}
