@@ -35,7 +35,7 @@ pub enum CheckError {
 /// # Errors
 /// [`CheckError`].
 pub fn check(file: &(String, String), topology: Option<&Path>) -> Result<Checked, CheckError> {
-    let (store, notes) = load(std::slice::from_ref(file), &AnyDevice)?;
+    let (store, notes) = load(std::slice::from_ref(file), &AnyDevice, 1)?;
     let notes = notes.into_iter().map(|(_, note)| note).collect();
     let warnings = match topology {
         Some(path) => {

@@ -83,12 +83,17 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<(String, String)>, RulesError> {
     paths.iter().map(one).collect()
 }
 
-/// Applies rules files, in order, to an empty store: all of them or nothing.
+/// Applies rules files, in order, to an empty store: all of them or nothing. `now_ms` is when they count as installed.
 ///
 /// # Errors
 /// [`RulesError::Bad`].
-pub fn load(files: &[(String, String)], devices: &dyn Devices) -> Result<(Store, Vec<(String, Note)>), RulesError> {
+pub fn load(
+    files: &[(String, String)],
+    devices: &dyn Devices,
+    now_ms: u64,
+) -> Result<(Store, Vec<(String, Note)>), RulesError> {
     let mut store = Store::new();
+    store.set_now_ms(now_ms);
     let mut notes = Vec::new();
     for (name, text) in files {
         let new = load_into(&mut store, text, name, &BTreeMap::new(), devices).map_err(RulesError::Bad)?;

@@ -1,218 +1,290 @@
-//! A device by AF_PACKET: a tap on what it receives, and transmission. The kernel handles every frame as well.
+//! Frames of a device through AF_PACKET rings (TPACKET_V2). It only taps: the host's stack gets every received frame as well.
 
-use std::collections::VecDeque;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
+use super::afpacket_rx::{self, Progress, Taken};
 use super::{Batch, Frame, FramePool, PortError, PortStats};
 use crate::limits::{ETHERNET_LEN, VLAN_TAG_LEN};
-use crate::sys::packet::{Queued, RxRing, Slot, TxRing};
-use crate::types::DropReason;
-use crate::wire::checksum;
-use crate::wire::segment::{Gso, GsoKind, segments};
+use crate::sys::packet::{RingConfig, RingSocket, SetupError};
+use crate::sys::{packet_abi as abi, socket};
+use crate::types::{DropReason, ethertype};
 
-/// `VIRTIO_NET_HDR_F_NEEDS_CSUM`, include/uapi/linux/virtio_net.h.
-const NEEDS_CSUM: u8 = 1;
-/// `VIRTIO_NET_HDR_GSO_ECN`, a bit beside the kind.
-const GSO_ECN: u8 = 0x80;
-/// Segments of one super-frame: one of 64 KiB with the smallest segments that TCP makes (`TCP_MIN_MSS` less options: 48).
-const SEGMENTS_MAX: usize = 1536;
-/// Slots looked at per frame that a burst has room for: what is ignored must not keep the worker.
-const LOOKS_MAX: usize = 4 * crate::limits::BURST_LEN;
+/// System calls of one flush: each goes on where the last one stopped for lack of send buffer or at a frame that was refused.
+const KICKS_MAX: u32 = 8;
+/// How long [`AfPacket::drain`] waits for frames under way.
+const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
+/// Empty receives between two looks at the socket's pending error.
+const EMPTY_PER_ERROR_CHECK: u32 = 1024;
 
-/// What a port is opened with.
+/// How to open an [`AfPacket`].
 #[derive(Clone, Debug)]
 pub struct PacketConfig {
-    /// Its name, for messages.
+    /// Name of the device, for messages.
     pub device: String,
-    /// Its number in the calling thread's namespace.
+    /// Its index in the calling thread's network namespace.
     pub ifindex: u32,
-    /// Its MTU: longer frames are not sent.
+    /// Its MTU, in bytes without MAC header and outer tag.
     pub mtu: u32,
-    /// Frames in the receive ring (68 KiB each, super-frames come whole); 0: transmit only.
+    /// Frames of the receive ring; 0: transmit only. At most 64 MiB are used (960 super-frames).
     pub rx_ring_len: u32,
-    /// Frames in the transmit ring; 0: receive only.
+    /// Frames of the transmit ring; 0: receive only.
     pub tx_ring_len: u32,
-    /// The group of sockets that share the device's frames by flow.
+    /// Fanout group, shared by flow hash with the other sockets of the group.
     pub fanout: Option<u16>,
-    /// Past the device's qdisc: faster, drops when the driver is full.
+    /// Past the queueing discipline: faster, but the driver drops what it has no room for.
     pub qdisc_bypass: bool,
 }
 
-/// See the file's head.
+/// A port on a packet socket.
 #[derive(Debug)]
 pub struct AfPacket {
-    rx: Option<RxRing>,
-    tx: Option<TxRing>,
+    ring: RingSocket,
     mtu: usize,
-    /// Segments that had no room in a burst.
-    pending: VecDeque<Frame>,
     stats: PortStats,
+    rx_next: usize,
+    /// How far the super-frame at `rx_next`, which is still ours, was taken.
+    rx_progress: Progress,
+    rx_empty: u32,
+    tx_next: usize,
+    /// Slots before `tx_next` that the kernel is not known to have taken.
+    tx_queued: usize,
+    /// Not drained yet.
+    open: bool,
 }
 
 impl AfPacket {
-    /// Opens the rings that are asked for, and binds them.
+    /// Opens it in the calling thread's network namespace.
     ///
     /// # Errors
-    /// See [`PortError`].
+    /// [`PortError::Open`] with the step and what to try.
     pub fn open(config: &PacketConfig) -> Result<Self, PortError> {
-        let failed = |e| PortError::system(&config.device, "AF_PACKET socket", e);
-        let rx = match config.rx_ring_len {
-            0 => None,
-            len => {
-                super::error::ring("receive", len)?;
-                Some(RxRing::open(config.ifindex, len as usize, config.fanout).map_err(failed)?)
-            }
-        };
+        if config.rx_ring_len == 0 && config.tx_ring_len == 0 {
+            return Err(PortError::Ring {
+                device: config.device.clone(),
+                ring: "receive and transmit",
+                len: 0,
+                reason: "a port without any ring moves nothing; ask for at least one of them",
+            });
+        }
         let mtu = config.mtu as usize;
-        let tx = match config.tx_ring_len {
-            0 => None,
-            len => {
-                super::error::ring("transmit", len)?;
-                let len_max = mtu + ETHERNET_LEN + VLAN_TAG_LEN;
-                Some(TxRing::open(config.ifindex, len as usize, len_max, config.qdisc_bypass).map_err(failed)?)
-            }
-        };
-        Ok(Self { rx, tx, mtu, pending: VecDeque::with_capacity(SEGMENTS_MAX), stats: PortStats::default() })
+        let ring = RingSocket::open(&RingConfig {
+            ifindex: config.ifindex,
+            rx_ring_len: config.rx_ring_len,
+            tx_ring_len: config.tx_ring_len,
+            tx_frame_len_max: mtu + ETHERNET_LEN + VLAN_TAG_LEN,
+            fanout: config.fanout,
+            qdisc_bypass: config.qdisc_bypass,
+        })
+        .map_err(|error| explain(&config.device, error))?;
+        let stats = PortStats::default();
+        Ok(Self {
+            ring,
+            mtu,
+            stats,
+            rx_next: 0,
+            rx_progress: Progress::default(),
+            rx_empty: 0,
+            tx_next: 0,
+            tx_queued: 0,
+            open: true,
+        })
     }
 
-    pub(super) fn receive(&mut self, pool: &mut FramePool, into: &mut Batch) {
-        let Self { rx: Some(rx), pending, stats, .. } = self else { return };
-        for _ in 0..LOOKS_MAX {
-            while !into.is_full() {
-                let Some(frame) = pending.pop_front() else { break };
-                stats.rx_frames += 1;
-                stats.rx_bytes += frame.len() as u64;
-                let pushed = into.push(frame);
-                assert!(pushed.is_ok(), "a batch that is not full takes a frame");
-            }
+    /// As `Port::receive`. Without a free chunk it leaves frames in the ring, where nothing is lost until that is full.
+    pub fn receive(&mut self, pool: &mut FramePool, into: &mut Batch) {
+        let slot_count = self.ring.rx_slot_count();
+        if slot_count == 0 || !self.open {
+            return;
+        }
+        // Frames that are dropped do not fill the batch: the ring's length is the bound.
+        for round in 0..slot_count {
             if into.is_full() {
-                break;
+                return;
             }
-            let Some(mut slot) = rx.take() else { break };
-            if slot.outgoing {
-                continue;
-            }
-            if let Err((reason, count)) = unpack(&mut slot, pool, pending) {
-                stats.drop_many(reason, count);
+            let Some(slot) = self.ring.rx_slot(self.rx_next) else {
+                if round == 0 {
+                    self.note_empty();
+                }
+                return;
+            };
+            match afpacket_rx::take(slot, &mut self.rx_progress, pool, into, &mut self.stats) {
+                Taken::Whole => self.release_rx(),
+                Taken::Partly => return,
             }
         }
     }
 
-    pub(super) fn transmit(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), DropReason> {
-        let sent = self.queue(pool.data(&frame));
+    fn release_rx(&mut self) {
+        self.ring.rx_release(self.rx_next);
+        self.rx_progress = Progress::default();
+        self.rx_next = (self.rx_next + 1) % self.ring.rx_slot_count();
+    }
+
+    /// A device that went down leaves an error in the socket, and `poll` would not sleep again until somebody reads it. The ring
+    /// itself goes on when the device comes up (`packet_notifier`, net/packet/af_packet.c).
+    fn note_empty(&mut self) {
+        self.rx_empty += 1;
+        if self.rx_empty >= EMPTY_PER_ERROR_CHECK {
+            self.rx_empty = 0;
+            let _down: io::Result<()> = socket::take_error(&self.ring);
+        }
+    }
+
+    /// As `Port::transmit`: the frame is copied to the ring and freed.
+    ///
+    /// # Errors
+    /// `TooLong`: beyond the MTU (an outer VLAN tag does not count); `Malformed`: no whole MAC header; `TxFull`.
+    pub fn transmit(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), DropReason> {
+        let result = self.put(pool.data(&frame));
         pool.free(frame);
-        if let Err(reason) = sent {
-            self.stats.drop_many(reason, 1);
+        if let Err(reason) = result {
+            self.stats.drop_one(reason);
         }
-        sent
+        result
     }
 
-    fn queue(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
-        if bytes.len() < ETHERNET_LEN {
-            return Err(DropReason::Malformed);
+    fn put(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
+        if !self.open {
+            return Err(DropReason::Shutdown);
         }
-        // The kernel makes an exception for one 802.1Q tag (`packet_extra_vlan_len_allowed`, net/packet/af_packet.c).
-        let tag_len = if bytes[12..14] == [0x81, 0] { VLAN_TAG_LEN } else { 0 };
-        if bytes.len() > self.mtu + ETHERNET_LEN + tag_len {
-            return Err(DropReason::TooLong);
+        fits_device(bytes, self.mtu)?;
+        let slot_count = self.ring.tx_slot_count();
+        if slot_count == 0 {
+            return Err(DropReason::TxFull);
         }
-        let Some(tx) = &mut self.tx else { return Err(DropReason::TargetDown) };
-        let mut queued = tx.queue(bytes);
-        if queued == Queued::Full {
-            self.flush_ring();
-            queued = self.tx.as_mut().map_or(Queued::Full, |tx| tx.queue(bytes));
-        }
-        match queued {
-            Queued::Yes => {
-                self.stats.tx_frames += 1;
-                self.stats.tx_bytes += bytes.len() as u64;
-                Ok(())
+        if !self.ring.tx_submit(self.tx_next, bytes) {
+            self.flush();
+            if !self.ring.tx_submit(self.tx_next, bytes) {
+                return Err(DropReason::TxFull);
             }
-            Queued::Full => Err(DropReason::TxFull),
-            Queued::TooLong => Err(DropReason::TooLong),
+        }
+        self.tx_next = (self.tx_next + 1) % slot_count;
+        self.tx_queued += 1;
+        Ok(())
+    }
+
+    /// As `Port::flush`: one system call for all queued frames; more only if the kernel stopped on its way.
+    pub fn flush(&mut self) {
+        let mut asked_again = false;
+        for _ in 0..KICKS_MAX {
+            if self.tx_queued == 0 {
+                return;
+            }
+            self.stats.tx_wakeups += 1;
+            let result = socket::kick(&self.ring);
+            self.count_taken();
+            let Err(error) = result else { continue };
+            match error.raw_os_error() {
+                // A device that went down and came back leaves its error in the socket, where it fails the next call: only the
+                // second answer is about now (`sock_alloc_send_pskb`, net/core/sock.c).
+                Some(libc::ENETDOWN) if !asked_again => {
+                    asked_again = true;
+                    let _stale: io::Result<()> = socket::take_error(&self.ring);
+                }
+                Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => return self.take_back(DropReason::TargetDown),
+                // Congestion: the frame is still in its slot, and is tried again.
+                Some(libc::ENOBUFS | libc::EINTR) => {}
+                // No send buffer until frames under way arrive: with the next flush.
+                Some(libc::EAGAIN | libc::ENOMEM) => return,
+                Some(_) | None => return self.take_back(DropReason::TxError),
+            }
         }
     }
 
-    pub(super) fn flush(&mut self, _pool: &mut FramePool) {
-        self.flush_ring();
+    /// Counts the queued slots, oldest first, that the kernel has taken.
+    fn count_taken(&mut self) {
+        let slot_count = self.ring.tx_slot_count();
+        while self.tx_queued > 0 {
+            let index = (self.tx_next + slot_count - self.tx_queued) % slot_count;
+            match self.ring.tx_status(index) {
+                abi::TP_STATUS_SEND_REQUEST => return,
+                abi::TP_STATUS_WRONG_FORMAT => return self.take_back(DropReason::TxError),
+                _taken => {
+                    self.stats.tx_frames += 1;
+                    self.stats.tx_bytes += self.ring.tx_frame_len(index) as u64;
+                    self.tx_queued -= 1;
+                }
+            }
+        }
     }
 
-    fn flush_ring(&mut self) {
-        let Some(tx) = &mut self.tx else { return };
-        let sent = tx.flush();
-        self.stats.tx_wakeups += sent.calls;
-        self.stats.drop_many(DropReason::TxFull, sent.full);
-        self.stats.drop_many(DropReason::TxError, sent.failed);
-        self.stats.drop_many(DropReason::TargetDown, sent.down);
-        self.stats.tx_frames -= sent.full + sent.failed + sent.down;
+    /// Takes all queued slots back. The kernel's position is at the oldest of them, so the next frame goes there.
+    fn take_back(&mut self, reason: DropReason) {
+        let slot_count = self.ring.tx_slot_count();
+        while self.tx_queued > 0 {
+            self.tx_next = (self.tx_next + slot_count - 1) % slot_count;
+            self.ring.tx_take_back(self.tx_next);
+            self.tx_queued -= 1;
+            self.stats.drop_one(reason);
+        }
     }
 
-    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.rx.as_ref().map(AsFd::as_fd)
+    /// Readable when frames are there; none after [`AfPacket::drain`].
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.open.then(|| self.ring.as_fd())
     }
 
-    pub(super) fn stats(&mut self) -> PortStats {
-        if let Some(rx) = &mut self.rx {
-            self.stats.drop_many(DropReason::RxFull, rx.take_drops());
+    /// As `Port::stats`; also asks the kernel what its ring had no room for.
+    pub fn stats(&mut self) -> PortStats {
+        if let Ok(drops) = self.ring.take_rx_drops() {
+            self.stats.drops[DropReason::RxFull.index()] += u64::from(drops);
         }
         self.stats.clone()
     }
 
-    pub(super) fn drain(&mut self, pool: &mut FramePool) {
-        self.flush_ring();
-        self.stats();
-        for frame in self.pending.drain(..) {
-            pool.free(frame);
-            self.stats.drop_many(DropReason::Shutdown, 1);
+    /// As `Port::drain`: waits for frames under way; what is left in either ring is counted as `Shutdown`.
+    pub fn drain(&mut self) {
+        self.open = false;
+        let end = Instant::now() + DRAIN_TIME_MAX;
+        loop {
+            self.flush();
+            let busy = (0..self.ring.tx_slot_count()).any(|i| self.ring.tx_status(i) != abi::TP_STATUS_KERNEL);
+            if !busy || Instant::now() >= end {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        if let Some(tx) = &mut self.tx {
-            let left = tx.withdraw();
-            self.stats.drop_many(DropReason::Shutdown, left);
-            self.stats.tx_frames -= left;
+        self.take_back(DropReason::Shutdown);
+        for _ in 0..self.ring.rx_slot_count() {
+            if self.ring.rx_slot(self.rx_next).is_none() {
+                return;
+            }
+            self.stats.drop_one(DropReason::Shutdown);
+            self.release_rx();
         }
-        // Frames still in the receive ring are the kernel's business as well: it has handled them.
-        (self.rx, self.tx) = (None, None);
     }
 }
 
-/// Makes of a slot what was on the wire, or would have been, and appends it to `pending`.
-fn unpack(slot: &mut Slot<'_>, pool: &mut FramePool, pending: &mut VecDeque<Frame>) -> Result<(), (DropReason, u64)> {
-    let tag_len = if slot.put_tag() { VLAN_TAG_LEN as u16 } else { 0 };
-    let vnet = slot.vnet;
-    if slot.data().len() < slot.whole_len {
-        return Err((DropReason::TooLong, 1));
+/// Whether a device with this MTU takes the frame: with a `virtio_net_hdr` the kernel does not check (`tpacket_snd`).
+pub(super) fn fits_device(frame: &[u8], mtu: usize) -> Result<(), DropReason> {
+    if frame.len() < ETHERNET_LEN {
+        return Err(DropReason::Malformed);
     }
-    let kind = match vnet.gso_type & !GSO_ECN {
-        0 => None,
-        1 => Some(GsoKind::TcpV4),
-        4 => Some(GsoKind::TcpV6),
-        5 => Some(GsoKind::UdpL4),
-        // UDP fragmentation offload: no kernel since 4.14 makes it.
-        _ => return Err((DropReason::Malformed, 1)),
-    };
-    let data = slot.data();
-    let Some(kind) = kind else {
-        if vnet.flags & NEEDS_CSUM != 0 {
-            checksum::complete_at(data, vnet.csum_start.saturating_add(tag_len), vnet.csum_offset);
-        }
-        pending.push_back(pool.alloc_copy(data).map_err(|reason| (reason, 1))?);
-        return Ok(());
-    };
-    let Ok(mut cut) = segments(data, Gso { kind, size: vnet.gso_size }) else { return Err((DropReason::Malformed, 1)) };
-    while cut.remaining() > 0 {
-        let left = cut.remaining() as u64;
-        if pending.len() >= SEGMENTS_MAX {
-            return Err((DropReason::NoBuffer, left));
-        }
-        let Some(mut frame) = pool.alloc() else { return Err((DropReason::NoBuffer, left)) };
-        match cut.next_into(pool.buffer_mut(&mut frame)) {
-            Some(len) => pool.set_len(&mut frame, len),
-            None => {
-                pool.free(frame);
-                return Err((DropReason::TooLong, left));
-            }
-        }
-        pending.push_back(frame);
-    }
-    Ok(())
+    let tpid = u16::from_be_bytes([frame[12], frame[13]]);
+    let tag_len = if tpid == ethertype::VLAN || tpid == ethertype::QINQ { VLAN_TAG_LEN } else { 0 };
+    if frame.len() > mtu + ETHERNET_LEN + tag_len { Err(DropReason::TooLong) } else { Ok(()) }
 }
+
+fn explain(device: &str, error: SetupError) -> PortError {
+    let next = match error.source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => "CAP_NET_RAW is needed: run as root or give the program this capability",
+        Some(libc::ENODEV | libc::ENXIO) => {
+            "the device is gone from this network namespace; `ip link` lists those that are there"
+        }
+        Some(libc::ENETDOWN) => "the device is down: `ip link set dev NAME up`",
+        Some(libc::EAFNOSUPPORT) => "this kernel has no AF_PACKET (CONFIG_PACKET); use AF_XDP or a tap",
+        Some(libc::ENOMEM | libc::ENOBUFS) => "the kernel has no memory for the rings; ask for shorter ones",
+        Some(libc::EEXIST | libc::EALREADY | libc::EINVAL) if error.step == "PACKET_FANOUT" => {
+            "another program uses this fanout group in another way; choose another number"
+        }
+        Some(_) | None => "the kernel may be too old for this option (5.0 or later is needed)",
+    };
+    PortError::Open { device: device.to_owned(), queue: None, what: error.step, source: error.source, next }
+}
+
+#[cfg(test)]
+#[path = "afpacket_tests.rs"]
+mod tests;

@@ -1,183 +1,309 @@
-//! A queue of a device by AF_XDP: frames move between the sockets of one pool without a copy. It steers nothing.
+//! AF_XDP: frames of one queue of one device, in memory that the ports of a worker share. It loads no program and chooses no frames.
+//!
+//! A frame goes from one device to another as a descriptor: its bytes stay where the kernel put them on reception.
 
-use std::os::fd::BorrowedFd;
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use super::{Batch, Frame, FramePool, PortError, PortStats};
-use crate::limits::BURST_LEN;
-use crate::sys::xdp::{Lengths, Mode, Socket};
+use crate::limits::{BURST_LEN, DEVICE_NAME_LEN_MAX, RING_LEN_DEFAULT, RING_LEN_MAX, RING_LEN_MIN};
+use crate::sys::xsk::{Options, Socket, Statistics};
 use crate::types::DropReason;
 use crate::wire::checksum;
 
-/// Frames that the kernel may take from one busy-poll call.
-const BUSY_POLL_BUDGET: u32 = BURST_LEN as u32;
+/// Chunks that the fill rings leave for copies (mirror, frames from other workers).
+const SPARE_CHUNKS: usize = 2 * BURST_LEN;
+/// Frames that the kernel transmits in one call: `TX_BATCH_SIZE`, net/xdp/xsk.c.
+const FRAMES_PER_KICK: usize = 32;
+/// Kicks of one flush: two bursts; a longer backlog goes on with the next flush.
+const KICKS_MAX: usize = 2 * BURST_LEN / FRAMES_PER_KICK;
+/// Kicks without progress after which a flush gives up: the device's queue is full, or it is down.
+const IDLE_KICKS_MAX: usize = 2;
+/// How long [`AfXdp::drain`] waits for frames under way.
+const DRAIN_MAX: Duration = Duration::from_millis(500);
+/// How long [`AfXdp::open`] waits for a busy queue, and how often it looks.
+const BUSY_MAX: Duration = Duration::from_millis(300);
+/// See [`BUSY_MAX`].
+const BUSY_STEP: Duration = Duration::from_millis(20);
 
-/// What a socket is opened with.
-#[derive(Clone, Debug)]
+/// What to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XdpConfig {
-    /// In the calling thread's namespace.
+    /// The device, in the calling thread's network namespace.
     pub device: String,
-    /// Its queue, both directions.
+    /// Its rx queue.
     pub queue: u32,
-    /// Length of the receive ring, in frames.
-    pub rx: u32,
-    /// Length of the transmit ring.
-    pub tx: u32,
-    /// Chunks to keep in the fill ring: at most the ring that the pool was made with. 0: transmit only.
-    pub fill: u32,
-    /// Ask for zero copy, or fail. Never for a veth. Decided by the first socket of a pool.
+    /// Ring lengths in frames: powers of two from [`RING_LEN_MIN`] to [`RING_LEN_MAX`].
+    pub rx_ring_len: u32,
+    /// See `rx_ring_len`.
+    pub tx_ring_len: u32,
+    /// See `rx_ring_len`. All ports of a pool have the same, and the same `completion_ring_len`.
+    pub fill_ring_len: u32,
+    /// See `fill_ring_len`.
+    pub completion_ring_len: u32,
+    /// Ask for zero copy; never of a veth. The first port of a pool decides for all.
     pub zero_copy: bool,
-    /// Complete checksums that a veth peer's stack left partial.
+    /// Complete checksums that a local stack behind a veth left to a device (`wire::checksum::complete_partial`).
     pub complete_partial: bool,
-    /// Busy polling for this long.
+    /// Busy polling, in microseconds for each call.
     pub busy_poll_us: Option<u32>,
 }
 
-/// See the file's head.
+impl XdpConfig {
+    /// Default rings, copy mode, checksums completed, no busy polling.
+    #[must_use]
+    pub fn new(device: &str, queue: u32) -> Self {
+        Self {
+            device: device.to_owned(),
+            queue,
+            rx_ring_len: RING_LEN_DEFAULT,
+            tx_ring_len: RING_LEN_DEFAULT,
+            fill_ring_len: RING_LEN_DEFAULT,
+            completion_ring_len: RING_LEN_DEFAULT,
+            zero_copy: false,
+            complete_partial: true,
+            busy_poll_us: None,
+        }
+    }
+}
+
+/// An AF_XDP socket on one queue of one device.
 #[derive(Debug)]
 pub struct AfXdp {
-    socket: Socket,
-    zero_copy: bool,
+    /// None after the end.
+    socket: Option<Socket>,
     complete_partial: bool,
-    batch: Vec<Frame>,
-    wake_receive: bool,
+    busy_poll: bool,
     stats: PortStats,
+    /// What the kernel counted when it was last asked, and is in `stats`.
+    kernel: Statistics,
+    /// Why the kernel does not transmit, as of the last kick.
+    stuck: Option<DropReason>,
 }
 
 impl AfXdp {
-    /// Opens and binds the socket, and fills its ring: only then may a program steer to it.
+    /// Opens a socket on the pool's memory and fills its fill ring. Frames come when it is in an XSKMAP that a program redirects to.
     ///
     /// # Errors
-    /// See [`PortError`].
+    /// Ring lengths or names that make no sense, a pool that is no UMEM, and what the kernel says, with what to try.
     pub fn open(pool: &mut FramePool, config: &XdpConfig) -> Result<Self, PortError> {
-        super::error::ring("receive", config.rx)?;
-        super::error::ring("transmit", config.tx)?;
-        if config.fill != 0 {
-            super::error::ring("fill", config.fill)?;
+        let device = device_name(&config.device)?;
+        check_rings(config)?;
+        if !pool.region.is_umem() {
+            return Err(PortError::NotUmem { device: config.device.clone() });
         }
-        let mode = if config.zero_copy { Mode::ZeroCopy } else { Mode::Copy };
-        let lengths = Lengths { rx: config.rx, tx: config.tx, fill: config.fill };
-        let failed = |e| PortError::system(&config.device, "AF_XDP socket", e);
-        crate::sys::device::interface(&config.device).map_err(failed)?;
-        let socket = Socket::open(&mut pool.memory, &config.device, config.queue, mode, lengths).map_err(failed)?;
+        if !pool.with_rings(config.fill_ring_len, config.completion_ring_len)? {
+            return Err(PortError::Ring {
+                device: config.device.clone(),
+                ring: "fill",
+                len: config.fill_ring_len,
+                reason: "the ports of a worker share its fill and completion ring lengths; use one length for all devices",
+            });
+        }
+        let options = Options {
+            queue: config.queue,
+            rx_len: config.rx_ring_len,
+            tx_len: config.tx_ring_len,
+            zero_copy: config.zero_copy,
+        };
+        let socket =
+            open_patiently(pool, &device, options).map_err(|source| open_error(config, "AF_XDP socket", source))?;
         let mut port = Self {
-            zero_copy: false,
-            socket,
+            socket: Some(socket),
             complete_partial: config.complete_partial,
-            batch: Vec::with_capacity(BURST_LEN),
-            wake_receive: false,
+            busy_poll: config.busy_poll_us.is_some(),
             stats: PortStats::default(),
+            kernel: Statistics::default(),
+            stuck: None,
         };
-        let mut set_up = || {
-            port.zero_copy = port.socket.zero_copy()?;
-            config.busy_poll_us.map_or(Ok(()), |us| port.socket.busy_poll(us, BUSY_POLL_BUDGET))
-        };
-        if let Err(e) = set_up() {
-            port.drain(pool);
-            return Err(failed(e));
+        if let Some(socket) = &mut port.socket {
+            if let Some(us) = config.busy_poll_us {
+                if let Err(source) = socket.busy_poll(us) {
+                    port.drain(pool);
+                    return Err(open_error(config, "busy polling", source));
+                }
+            }
+            socket.refill(&mut pool.region, SPARE_CHUNKS);
         }
         Ok(port)
     }
 
-    /// For the XSKMAP and poll; `None` after [`AfXdp::drain`].
+    /// The socket, for the XSKMAP; none after the end.
     #[must_use]
     pub fn socket_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.socket.fd()
-    }
-
-    /// Whether the device really shares the pool's memory.
-    #[must_use]
-    pub fn is_zero_copy(&self) -> bool {
-        self.zero_copy
+        self.socket.as_ref().map(AsFd::as_fd)
     }
 
     pub(super) fn receive(&mut self, pool: &mut FramePool, into: &mut Batch) {
-        let Self { socket, stats, complete_partial, .. } = self;
-        let bad = socket.receive(&mut pool.memory, into.room(), |memory, mut frame| {
-            if *complete_partial {
-                checksum::complete_partial(memory.data_mut(&mut frame));
+        let Some(socket) = &mut self.socket else { return };
+        let (stats, complete) = (&mut self.stats, self.complete_partial);
+        let had = socket.receive(&mut pool.region, into.room(), |region, mut chunk| {
+            if complete {
+                checksum::complete_partial(region.bytes_mut(&mut chunk));
             }
             stats.rx_frames += 1;
-            stats.rx_bytes += frame.len() as u64;
-            if let Err(frame) = into.push(frame) {
-                memory.free(frame);
-                stats.drop_many(DropReason::NoBuffer, 1);
-            }
+            stats.rx_bytes += chunk.len() as u64;
+            into.push(Frame(chunk)).expect("no more is received than the batch has room for");
         });
-        stats.drop_many(DropReason::Malformed, bad);
-        self.wake_receive = self.socket.refill(&mut pool.memory);
-        if self.wake_receive {
+        socket.refill(&mut pool.region, SPARE_CHUNKS);
+        if socket.receive_needs_wakeup() || (had == 0 && self.busy_poll) {
+            socket.wake_receive();
             self.stats.rx_wakeups += 1;
-            self.socket.wake_receive();
         }
     }
 
     pub(super) fn transmit(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), DropReason> {
-        if self.batch.len() == BURST_LEN {
-            self.commit(pool);
-        }
-        if self.batch.len() == BURST_LEN || self.socket.fd().is_none() {
-            self.stats.drop_many(DropReason::TxFull, 1);
-            pool.free(frame);
-            return Err(DropReason::TxFull);
-        }
-        self.batch.push(frame);
-        Ok(())
+        let len = frame.len() as u64;
+        let Some(socket) = &mut self.socket else { return self.refuse(pool, frame, DropReason::Shutdown) };
+        let Err(chunk) = socket.queue(&mut pool.region, frame.0) else {
+            self.stats.tx_frames += 1;
+            self.stats.tx_bytes += len;
+            return Ok(());
+        };
+        let reason = self.stuck.unwrap_or(DropReason::TxFull);
+        self.refuse(pool, Frame(chunk), reason)
+    }
+
+    fn refuse(&mut self, pool: &mut FramePool, frame: Frame, reason: DropReason) -> Result<(), DropReason> {
+        pool.free(frame);
+        self.stats.drop_one(reason);
+        Err(reason)
     }
 
     pub(super) fn flush(&mut self, pool: &mut FramePool) {
-        self.commit(pool);
-        if self.socket.in_tx() > 0 {
-            self.kick(pool);
-            // What found no room before the kick has it now, if the device takes anything.
-            if !self.batch.is_empty() && self.commit(pool) {
-                self.kick(pool);
+        let Some(socket) = &mut self.socket else { return };
+        if socket.in_flight() == 0 {
+            return;
+        }
+        socket.submit();
+        socket.complete(&mut pool.region);
+        let mut unsent = socket.unsent();
+        let mut idle_kicks = 0;
+        for _ in 0..KICKS_MAX {
+            if unsent == 0 || idle_kicks == IDLE_KICKS_MAX || !socket.transmit_needs_wakeup() {
+                break;
             }
+            let kicked = socket.kick();
+            self.stats.tx_wakeups += 1;
+            self.stuck = kicked.err().and_then(|error| stuck_reason(&error));
+            // Room in the completion ring is what the kernel may have been waiting for.
+            socket.complete(&mut pool.region);
+            let left = socket.unsent();
+            idle_kicks = if left == unsent { idle_kicks + 1 } else { 0 };
+            unsent = left;
         }
-    }
-
-    fn kick(&mut self, pool: &mut FramePool) {
-        self.stats.tx_wakeups += self.socket.kick(&mut pool.memory).calls;
-    }
-
-    /// Moves the batch to the ring. False: there is no room.
-    fn commit(&mut self, pool: &mut FramePool) -> bool {
-        if self.batch.is_empty() {
-            return true;
-        }
-        let frames = self.batch.len() as u64;
-        let bytes: u64 = self.batch.iter().map(|f| f.len() as u64).sum();
-        let mut put = self.socket.transmit(&mut pool.memory, &mut self.batch);
-        if !put {
-            self.kick(pool);
-            put = self.socket.transmit(&mut pool.memory, &mut self.batch);
-        }
-        if put {
-            self.stats.tx_frames += frames;
-            self.stats.tx_bytes += bytes;
-        }
-        put
-    }
-
-    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.socket.fd()
     }
 
     pub(super) fn stats(&mut self) -> PortStats {
-        let kernel = self.socket.statistics();
-        let mut stats = self.stats.clone();
-        // `rx_dropped` counts frames without a free chunk or too long for one; the third says why, per descriptor, and is not added.
-        stats.drop_many(DropReason::RxFull, kernel.rx_dropped() + kernel.rx_ring_full());
-        stats.drop_many(DropReason::TxError, kernel.tx_invalid_descs());
-        stats
+        self.take_kernel_statistics();
+        self.stats.clone()
     }
 
     pub(super) fn drain(&mut self, pool: &mut FramePool) {
-        self.flush(pool);
-        for frame in self.batch.drain(..) {
-            pool.free(frame);
-            self.stats.drop_many(DropReason::TxFull, 1);
+        let deadline = Instant::now() + DRAIN_MAX;
+        while self.socket.as_ref().is_some_and(|socket| socket.in_flight() > 0) && Instant::now() < deadline {
+            self.flush(pool);
+            if self.socket.as_ref().is_some_and(|socket| socket.in_flight() > 0) {
+                std::thread::sleep(Duration::from_micros(200));
+            }
         }
-        let (unseen, unsent) = self.socket.close(&mut pool.memory);
-        self.stats.drop_many(DropReason::Shutdown, unseen + unsent);
+        self.take_kernel_statistics();
+        let Some(mut socket) = self.socket.take() else { return };
+        // What nobody will look at any more: at most a ring, and the fill ring is not filled again.
+        for _ in 0..=RING_LEN_MAX as usize / BURST_LEN {
+            let stats = &mut self.stats;
+            let had = socket.receive(&mut pool.region, BURST_LEN, |region, chunk| {
+                region.give(chunk);
+                stats.drop_one(DropReason::Shutdown);
+            });
+            if had == 0 {
+                break;
+            }
+        }
+        // Frames that the kernel did not take, or did not report as sent: lost, as far as anybody can tell.
+        self.stats.drops[DropReason::Shutdown.index()] += socket.in_flight() as u64;
+        socket.close(&mut pool.region);
     }
+
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.socket_fd()
+    }
+
+    /// Frames that the kernel lost before they were in the rx ring. `fill_ring_empty` is left out: in copy mode `__xsk_rcv()`
+    /// (net/xdp/xsk.c) counts each such frame in `rx_dropped` too, and with zero copy it counts attempts, not frames.
+    fn take_kernel_statistics(&mut self) {
+        let Some(Ok(now)) = self.socket.as_ref().map(Socket::statistics) else { return };
+        let lost = |now: Statistics| now.rx_dropped + now.rx_ring_full;
+        self.stats.drops[DropReason::RxFull.index()] += lost(now).saturating_sub(lost(self.kernel));
+        self.stats.drops[DropReason::TxError.index()] += now.tx_invalid.saturating_sub(self.kernel.tx_invalid);
+        self.kernel = now;
+    }
+}
+
+/// Opens a socket, and waits a little for a queue that is busy: a closed socket's queue is free only when the kernel's work queue has come
+/// to it (`xp_put_pool()`, `xp_release_deferred()`, net/xdp/xsk_buff_pool.c).
+fn open_patiently(pool: &mut FramePool, device: &CStr, options: Options) -> io::Result<Socket> {
+    let deadline = Instant::now() + BUSY_MAX;
+    loop {
+        match Socket::open(&mut pool.region, device, options) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                std::thread::sleep(BUSY_STEP);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// What a failed kick means for frames that find the ring full; none: it is just full.
+fn stuck_reason(error: &io::Error) -> Option<DropReason> {
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR) => None,
+        Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => Some(DropReason::TargetDown),
+        Some(_) | None => Some(DropReason::TxError),
+    }
+}
+
+fn device_name(name: &str) -> Result<CString, PortError> {
+    if name.is_empty() || name.len() > DEVICE_NAME_LEN_MAX {
+        return Err(PortError::DeviceName(name.to_owned()));
+    }
+    CString::new(name).map_err(|_| PortError::DeviceName(name.to_owned()))
+}
+
+fn check_rings(config: &XdpConfig) -> Result<(), PortError> {
+    let rings = [
+        ("rx", config.rx_ring_len),
+        ("tx", config.tx_ring_len),
+        ("fill", config.fill_ring_len),
+        ("completion", config.completion_ring_len),
+    ];
+    for (ring, len) in rings {
+        if !len.is_power_of_two() || !(RING_LEN_MIN..=RING_LEN_MAX).contains(&len) {
+            let reason = "use a power of two from 64 to 65536";
+            return Err(PortError::Ring { device: config.device.clone(), ring, len, reason });
+        }
+    }
+    Ok(())
+}
+
+/// `xsk_create()`, `xsk_bind()` (net/xdp/xsk.c), `xp_assign_dev()` (net/xdp/xsk_buff_pool.c).
+fn open_error(config: &XdpConfig, what: &'static str, source: io::Error) -> PortError {
+    let next = match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => "CAP_NET_RAW and CAP_NET_ADMIN are needed: run as root, or use AF_PACKET",
+        Some(libc::ENODEV) => "no such device in this network namespace: see `ip link`",
+        Some(libc::EBUSY) => {
+            "another AF_XDP socket has this queue: see `ss --xdp -p`, end that program or use another queue"
+        }
+        Some(libc::EAFNOSUPPORT) => "this kernel has no AF_XDP (CONFIG_XDP_SOCKETS): use AF_PACKET",
+        Some(libc::EINVAL) => {
+            "the device may have no such queue (`ethtool -l`), or its MTU is above a chunk: try queue 0, MTU 1500"
+        }
+        Some(libc::EOPNOTSUPP) => "the device's driver does not do this: use copy mode, or AF_PACKET",
+        Some(libc::ENETDOWN) => "the device is down: `ip link set dev DEVICE up`",
+        Some(libc::ENOMEM | libc::ENOBUFS) => "use shorter rings, or grant CAP_IPC_LOCK",
+        Some(_) | None => "try AF_PACKET",
+    };
+    PortError::Open { device: config.device.clone(), queue: Some(config.queue), what, source, next }
 }

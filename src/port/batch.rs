@@ -1,14 +1,72 @@
-//! A burst of frames in order of arrival: a ring of fixed length. It allocates nothing and frees nothing.
+//! A bounded queue of frames, first in first out: what one round takes from a port. It does not free frames.
 
 use super::Frame;
 use crate::limits::BURST_LEN;
 
-/// Up to [`BURST_LEN`] frames, first in, first out.
+/// Up to [`BURST_LEN`] frames in the order they came.
+///
+/// Whoever drops it with frames in it loses their chunks until the pool goes: empty it first.
 #[derive(Debug)]
 pub struct Batch {
-    slots: [Option<Frame>; BURST_LEN],
+    frames: [Option<Frame>; BURST_LEN],
     head: usize,
     len: usize,
+}
+
+impl Batch {
+    /// An empty one. It never allocates.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { frames: [const { None }; BURST_LEN], head: 0, len: 0 }
+    }
+
+    /// Appends a frame.
+    ///
+    /// # Errors
+    /// It is full: the frame comes back.
+    pub fn push(&mut self, frame: Frame) -> Result<(), Frame> {
+        if self.is_full() {
+            return Err(frame);
+        }
+        self.frames[(self.head + self.len) % BURST_LEN] = Some(frame);
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Takes the oldest frame.
+    pub fn pop(&mut self) -> Option<Frame> {
+        if self.len == 0 {
+            return None;
+        }
+        let frame = self.frames[self.head].take();
+        self.head = (self.head + 1) % BURST_LEN;
+        self.len -= 1;
+        frame
+    }
+
+    /// Frames in it.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Frames that still fit.
+    #[must_use]
+    pub const fn room(&self) -> usize {
+        BURST_LEN - self.len
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether no more fits.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.len == BURST_LEN
+    }
 }
 
 impl Default for Batch {
@@ -17,55 +75,35 @@ impl Default for Batch {
     }
 }
 
-impl Batch {
-    /// Without a frame.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { slots: [const { None }; BURST_LEN], head: 0, len: 0 }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::{FramePool, PoolConfig};
 
-    /// Adds a frame at the end.
-    ///
-    /// # Errors
-    /// The frame, if the batch is full.
-    pub fn push(&mut self, frame: Frame) -> Result<(), Frame> {
-        if self.is_full() {
-            return Err(frame);
+    #[test]
+    fn frames_leave_in_the_order_they_came_across_the_wrap() {
+        let config = PoolConfig { chunk_count: 2 * BURST_LEN as u32, chunk_len: 64, umem: false };
+        let mut pool = FramePool::new(config).unwrap();
+        let mut batch = Batch::new();
+        let mut next_out = 0;
+        for next_in in 0..3 * BURST_LEN {
+            batch.push(pool.alloc_copy(&[next_in as u8]).unwrap()).unwrap();
+            if next_in % 3 == 0 {
+                let frame = batch.pop().unwrap();
+                assert_eq!(pool.data(&frame), [next_out]);
+                next_out += 1;
+                pool.free(frame);
+            }
+            if batch.is_full() {
+                let refused = batch.push(pool.alloc().unwrap()).unwrap_err();
+                pool.free(refused);
+                while let Some(frame) = batch.pop() {
+                    assert_eq!(pool.data(&frame), [next_out]);
+                    next_out += 1;
+                    pool.free(frame);
+                }
+            }
         }
-        self.slots[(self.head + self.len) % BURST_LEN] = Some(frame);
-        self.len += 1;
-        Ok(())
-    }
-
-    /// Takes the oldest frame.
-    pub fn pop(&mut self) -> Option<Frame> {
-        let frame = self.slots[self.head].take()?;
-        self.head = (self.head + 1) % BURST_LEN;
-        self.len -= 1;
-        Some(frame)
-    }
-
-    /// Frames in it.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Whether no more fits.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.len == BURST_LEN
-    }
-
-    /// How many more fit.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        BURST_LEN - self.len
+        assert_eq!(pool.outstanding(), batch.len());
     }
 }

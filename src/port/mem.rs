@@ -1,81 +1,88 @@
-//! A port on two lists of frames, for tests. It locks, which no other port may.
+//! A port without a device: tests put frames in and see what comes out. It makes no system call.
 
 use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Batch, Frame, FramePool, PortStats};
+use crate::limits::RING_LEN_DEFAULT;
 use crate::types::DropReason;
 
-#[derive(Debug, Default)]
-struct Lists {
-    arriving: VecDeque<Vec<u8>>,
-    sent: VecDeque<Vec<u8>>,
-}
-
-/// See the file's head. A clone is another end of the same lists, for the test to keep.
-#[derive(Clone, Debug, Default)]
+/// Frames to be received, and frames that were transmitted, as bytes.
+#[derive(Debug)]
 pub struct Mem {
-    lists: Arc<Mutex<Lists>>,
+    incoming: VecDeque<Vec<u8>>,
+    outgoing: VecDeque<Vec<u8>>,
     stats: PortStats,
+    open: bool,
 }
 
 impl Mem {
-    /// With empty lists.
+    /// An empty one. It holds up to [`RING_LEN_DEFAULT`] transmitted frames, then it is full.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self { incoming: VecDeque::new(), outgoing: VecDeque::new(), stats: PortStats::default(), open: true }
     }
 
-    /// A frame arrives.
-    pub fn push(&self, frame: &[u8]) {
-        self.lists().arriving.push_back(frame.to_vec());
+    /// Adds a frame to be received.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.incoming.push_back(bytes.to_vec());
     }
 
-    /// The oldest frame that was transmitted.
-    #[must_use]
-    pub fn pop(&self) -> Option<Vec<u8>> {
-        self.lists().sent.pop_front()
-    }
-
-    fn lists(&self) -> MutexGuard<'_, Lists> {
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes the oldest transmitted frame.
+    pub fn pop(&mut self) -> Option<Vec<u8>> {
+        self.outgoing.pop_front()
     }
 
     pub(super) fn receive(&mut self, pool: &mut FramePool, into: &mut Batch) {
         while !into.is_full() {
-            let Some(bytes) = self.lists().arriving.pop_front() else { break };
+            let Some(bytes) = self.incoming.pop_front() else { return };
             match pool.alloc_copy(&bytes) {
                 Ok(frame) => {
                     self.stats.rx_frames += 1;
                     self.stats.rx_bytes += bytes.len() as u64;
-                    let pushed = into.push(frame);
-                    assert!(pushed.is_ok(), "a batch that is not full takes a frame");
+                    into.push(frame).expect("the batch is not full: looked above");
                 }
-                Err(reason) => self.stats.drop_many(reason, 1),
+                Err(reason) => self.stats.drop_one(reason),
             }
         }
     }
 
     pub(super) fn transmit(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), DropReason> {
-        let bytes = pool.data(&frame).to_vec();
+        let refused = if !self.open {
+            Some(DropReason::Shutdown)
+        } else if self.outgoing.len() >= RING_LEN_DEFAULT as usize {
+            Some(DropReason::TxFull)
+        } else {
+            None
+        };
+        if refused.is_none() {
+            self.stats.tx_frames += 1;
+            self.stats.tx_bytes += frame.len() as u64;
+            self.outgoing.push_back(pool.data(&frame).to_vec());
+        }
         pool.free(frame);
-        self.stats.tx_frames += 1;
-        self.stats.tx_bytes += bytes.len() as u64;
-        self.lists().sent.push_back(bytes);
-        Ok(())
+        match refused {
+            None => Ok(()),
+            Some(reason) => {
+                self.stats.drop_one(reason);
+                Err(reason)
+            }
+        }
     }
 
-    pub(super) fn flush(&mut self, _pool: &mut FramePool) {}
-
-    #[expect(clippy::unused_self, reason = "as the other ports")]
-    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    pub(super) fn stats(&mut self) -> PortStats {
+    pub(super) fn stats(&self) -> PortStats {
         self.stats.clone()
     }
 
-    pub(super) fn drain(&mut self, _pool: &mut FramePool) {}
+    pub(super) fn drain(&mut self) {
+        self.open = false;
+        for _ in self.incoming.drain(..) {
+            self.stats.drop_one(DropReason::Shutdown);
+        }
+    }
+}
+
+impl Default for Mem {
+    fn default() -> Self {
+        Self::new()
+    }
 }

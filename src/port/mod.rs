@@ -1,18 +1,16 @@
-//! Frames in, frames out, as they are on the wire: whole checksums, tags inline, no super-frames. A port never looks at a rule.
+//! Frames in and out of one device: the kinds of ports behind one enum. A port does not classify and does not choose where frames go.
+//!
+//! A port hands out frames as they would be on the wire: whole checksums, VLAN tags inline, no super-frames.
 
 mod afpacket;
+mod afpacket_rx;
 mod afxdp;
 mod batch;
 mod error;
 mod frame;
 mod mem;
 pub mod pcap;
-#[cfg(test)]
-mod root_tests;
-mod stats;
 mod tap;
-#[cfg(test)]
-mod tests;
 
 pub use afpacket::{AfPacket, PacketConfig};
 pub use afxdp::{AfXdp, XdpConfig};
@@ -20,69 +18,123 @@ pub use batch::Batch;
 pub use error::PortError;
 pub use frame::{Frame, FramePool, PoolConfig};
 pub use mem::Mem;
-pub use stats::PortStats;
+pub use pcap::{PcapError, PcapReader, PcapWriter};
 pub use tap::{Tap, TapConfig};
 
 use std::os::fd::BorrowedFd;
 
 use crate::types::DropReason;
 
-/// A port of any kind; the kind is looked at once per call, and [`Port::receive`] and [`Port::flush`] work on a burst.
+/// One device's frames, by whatever way.
 #[derive(Debug)]
 pub enum Port {
-    /// A queue of a device by AF_XDP.
+    /// An AF_XDP socket.
     AfXdp(AfXdp),
-    /// A device by AF_PACKET; the kernel has its frames as well.
+    /// A packet socket: the host's stack gets the frames too.
     AfPacket(AfPacket),
-    /// A tap.
+    /// A tap device.
     Tap(Tap),
-    /// Lists of frames, for tests.
+    /// No device: for tests.
     Mem(Mem),
 }
 
-macro_rules! each {
-    ($port:expr, $inner:ident => $call:expr) => {
-        match $port {
-            Port::AfXdp($inner) => $call,
-            Port::AfPacket($inner) => $call,
-            Port::Tap($inner) => $call,
-            Port::Mem($inner) => $call,
-        }
-    };
-}
-
 impl Port {
-    /// Takes frames until `into` is full or none is there. Never blocks; what goes wrong is counted.
+    /// Takes up to a burst of received frames. Never blocks; what goes wrong is counted.
     pub fn receive(&mut self, pool: &mut FramePool, into: &mut Batch) {
-        each!(self, port => port.receive(pool, into));
+        match self {
+            Self::AfXdp(port) => port.receive(pool, into),
+            Self::AfPacket(port) => port.receive(pool, into),
+            Self::Tap(port) => port.receive(pool, into),
+            Self::Mem(port) => port.receive(pool, into),
+        }
     }
 
-    /// Queues a frame for transmission by the next [`Port::flush`].
+    /// Hands a frame over for transmission, at the latest at the next [`Port::flush`].
     ///
     /// # Errors
-    /// Why it was dropped: counted in [`PortStats::drops`], and the frame is freed.
+    /// Why it was not taken. It is freed, and counted in [`PortStats::drops`], already.
     pub fn transmit(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), DropReason> {
-        each!(self, port => port.transmit(pool, frame))
+        match self {
+            Self::AfXdp(port) => port.transmit(pool, frame),
+            Self::AfPacket(port) => port.transmit(pool, frame),
+            Self::Tap(port) => port.transmit(pool, frame),
+            Self::Mem(port) => port.transmit(pool, frame),
+        }
     }
 
-    /// Hands all queued frames to the kernel, and takes back what it is done with.
+    /// Makes the kernel send what it was handed, and takes back what it has sent. Bounded.
     pub fn flush(&mut self, pool: &mut FramePool) {
-        each!(self, port => port.flush(pool));
+        match self {
+            Self::AfXdp(port) => port.flush(pool),
+            Self::AfPacket(port) => port.flush(),
+            Self::Tap(_) | Self::Mem(_) => {}
+        }
     }
 
-    /// What becomes readable when a frame arrives.
+    /// What to wait on for frames to receive; none for a port without a device or after [`Port::drain`].
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        each!(self, port => port.fd())
+        match self {
+            Self::AfXdp(port) => port.fd(),
+            Self::AfPacket(port) => port.fd(),
+            Self::Tap(port) => port.fd(),
+            Self::Mem(_) => None,
+        }
     }
 
-    /// Counts since the port was opened, the kernel's own drops included. One system call for some kinds.
+    /// What it did so far.
     pub fn stats(&mut self) -> PortStats {
-        each!(self, port => port.stats())
+        match self {
+            Self::AfXdp(port) => port.stats(),
+            Self::AfPacket(port) => port.stats(),
+            Self::Tap(port) => port.stats(),
+            Self::Mem(port) => port.stats(),
+        }
     }
 
-    /// The end: waits (at most 500 ms) for frames that are being transmitted and takes all chunks back from the kernel.
+    /// The end: waits up to 500 ms for frames under way, then takes every chunk back. Afterwards nothing is received or sent, and
+    /// [`FramePool::outstanding`] counts only what others hold.
     pub fn drain(&mut self, pool: &mut FramePool) {
-        each!(self, port => port.drain(pool));
+        match self {
+            Self::AfXdp(port) => port.drain(pool),
+            Self::AfPacket(port) => port.drain(),
+            Self::Tap(port) => port.drain(),
+            Self::Mem(port) => port.drain(),
+        }
     }
 }
+
+/// What a port did since it was opened. All counters only grow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct PortStats {
+    /// Frames handed out.
+    pub rx_frames: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Frames that the kernel was given.
+    pub tx_frames: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// Frames lost in this port, by [`DropReason::index`].
+    pub drops: [u64; DropReason::ALL.len()],
+    /// System calls to make the kernel go on with receiving.
+    pub rx_wakeups: u64,
+    /// System calls to make the kernel transmit.
+    pub tx_wakeups: u64,
+}
+
+impl PortStats {
+    /// Counts one lost frame.
+    pub fn drop_one(&mut self, reason: DropReason) {
+        self.drops[reason.index()] += 1;
+    }
+
+    /// Frames lost for a reason.
+    #[must_use]
+    pub const fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops[reason.index()]
+    }
+}
+
+#[cfg(test)]
+mod tests;

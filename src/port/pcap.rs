@@ -1,127 +1,162 @@
-//! Classic captures of Ethernet, read and written as a stream: memory does not grow with them. It is no [`super::Port`].
+//! Captures: a streaming reader of classic pcap files and a writer. Ethernet only; timing and rules are not its business.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pcap_file::pcap::{PcapHeader, PcapReader as Reader, PcapWriter as Writer, RawPcapPacket};
+use pcap_file::pcap::{self, PcapHeader, RawPcapPacket};
 use pcap_file::{DataLink, Endianness, TsResolution};
 
-use crate::limits::FRAME_LEN_MAX;
-
-/// What tools write today (`MAXIMUM_SNAPLEN` of libpcap), and the golden cases.
-const SNAPLEN: u32 = 262_144;
+/// `snaplen` of what is written, and the most that a record may claim: tcpdump's `MAXIMUM_SNAPLEN`.
+pub const SNAPLEN: u32 = 262_144;
 
 /// Why a capture cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PcapError {
-    /// The file cannot be opened, read or written.
-    #[error("{}: {source}; check the path and the free space", path.display())]
-    File {
+    /// The file cannot be opened or made.
+    #[error("{}: {source}; check the path and its permissions", path.display())]
+    Open {
         /// The file.
         path: PathBuf,
         /// The system's answer.
         source: io::Error,
     },
-    /// It is no classic capture.
-    #[error("{}: not a classic pcap file ({reason}); convert it with `editcap -F pcap IN OUT`", path.display())]
-    Format {
+    /// The file header is none.
+    #[error("{}: not a pcap file ({reason}); convert other formats with `editcap -F pcap IN OUT`", path.display())]
+    Header {
         /// The file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
     },
-    /// It is one, of something else than Ethernet.
-    #[error("{}: its link type is {link:?}; only Ethernet captures have MAC headers: capture on an Ethernet device", path.display())]
-    Link {
+    /// Frames of another kind.
+    #[error("{}: link type {link_type} is not Ethernet (1); capture on an Ethernet device, not on `any`", path.display())]
+    LinkType {
         /// The file.
         path: PathBuf,
-        /// Its link type.
-        link: DataLink,
+        /// Its link type (<https://www.tcpdump.org/linktypes.html>).
+        link_type: u32,
     },
-    /// A record cannot be.
-    #[error("{}: frame {number}: {reason}; the file may be cut off or damaged: rewrite it with `editcap`", path.display())]
+    /// The file ends within a packet.
+    #[error("{}: ends within packet {packet}; the capture was cut off: the {} before it are whole", path.display(), packet - 1)]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Its number, from 1.
+        packet: u64,
+    },
+    /// A record that cannot be.
+    #[error("{}: packet {packet}: {reason}; the file is damaged from here on", path.display())]
     Record {
         /// The file.
         path: PathBuf,
-        /// The frame's number, from 1.
-        number: u64,
+        /// Its number, from 1.
+        packet: u64,
         /// What is wrong.
         reason: String,
     },
+    /// Reading or writing failed.
+    #[error("{}: packet {packet}: {source}; is the disk full or gone?", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Its number, from 1.
+        packet: u64,
+        /// The system's answer.
+        source: io::Error,
+    },
 }
 
-/// Reads a capture, one frame at a time: µs and ns, both byte orders.
+/// Reads one packet after the other; memory use does not depend on the file's length.
 #[derive(Debug)]
 pub struct PcapReader {
     path: PathBuf,
-    reader: Reader<File>,
-    nanos_per_unit: u32,
-    buffer: Vec<u8>,
-    number: u64,
+    inner: pcap::PcapReader<File>,
+    packet: u64,
+    failed: bool,
+    bytes: Vec<u8>,
 }
 
 impl PcapReader {
-    /// Opens a capture and checks its header.
+    /// Opens a capture with times in microseconds or nanoseconds, of either byte order.
     ///
     /// # Errors
-    /// See [`PcapError`].
+    /// `Open`, `Header`, `LinkType`.
     pub fn open(path: &Path) -> Result<Self, PcapError> {
-        let file = File::open(path).map_err(|source| PcapError::File { path: path.to_owned(), source })?;
-        let reader = Reader::new(file).map_err(|e| PcapError::Format { path: path.to_owned(), reason: reason(&e) })?;
-        let header = reader.header();
-        if header.datalink != DataLink::ETHERNET {
-            return Err(PcapError::Link { path: path.to_owned(), link: header.datalink });
+        let file = File::open(path).map_err(|source| PcapError::Open { path: path.to_owned(), source })?;
+        let inner = pcap::PcapReader::new(file).map_err(|error| match error {
+            pcap_file::PcapError::IoError(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
+                PcapError::Open { path: path.to_owned(), source }
+            }
+            pcap_file::PcapError::IoError(_) => {
+                PcapError::Header { path: path.to_owned(), reason: "shorter than a file header".to_owned() }
+            }
+            other => PcapError::Header { path: path.to_owned(), reason: other.to_string() },
+        })?;
+        let datalink = inner.header().datalink;
+        if datalink != DataLink::ETHERNET {
+            return Err(PcapError::LinkType { path: path.to_owned(), link_type: datalink.into() });
         }
-        let nanos_per_unit = match header.ts_resolution {
-            TsResolution::MicroSecond => 1000,
-            TsResolution::NanoSecond => 1,
-        };
-        let buffer = Vec::with_capacity(FRAME_LEN_MAX);
-        Ok(Self { path: path.to_owned(), reader, nanos_per_unit, buffer, number: 0 })
+        Ok(Self { path: path.to_owned(), inner, packet: 0, failed: false, bytes: Vec::new() })
     }
 
-    /// The next frame, with its time since 1970; `None` at the end. A frame that was captured in part comes as captured.
+    /// The next packet, with its time since 1970, from the MAC header on (as much of it as was captured). `None` at the end, and
+    /// after an error.
     ///
     /// # Errors
-    /// [`PcapError::Record`]; nothing can be read after it.
+    /// `Truncated`, `Record`, `Io`, with the packet's number.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend its buffer")]
     pub fn next(&mut self) -> Result<Option<(Duration, &[u8])>, PcapError> {
-        let Some(record) = self.reader.next_raw_packet() else { return Ok(None) };
-        self.number += 1;
-        let wrong = |reason| PcapError::Record { path: self.path.clone(), number: self.number, reason };
-        let record = record.map_err(|e| wrong(reason(&e)))?;
-        if record.data.len() > FRAME_LEN_MAX {
-            return Err(wrong(format!("{} bytes are more than a frame has ({FRAME_LEN_MAX})", record.data.len())));
+        if self.failed {
+            return Ok(None);
         }
-        self.buffer.clear();
-        self.buffer.extend_from_slice(&record.data);
-        let fraction = Duration::from_nanos(u64::from(record.ts_frac) * u64::from(self.nanos_per_unit));
-        Ok(Some((Duration::from_secs(u64::from(record.ts_sec)) + fraction, &self.buffer)))
+        let resolution = self.inner.header().ts_resolution;
+        let Some(result) = self.inner.next_raw_packet() else { return Ok(None) };
+        self.packet += 1;
+        let (path, packet) = (self.path.clone(), self.packet);
+        let reason = match result {
+            Ok(raw) if raw.incl_len > SNAPLEN => format!("a length of {} bytes is more than {SNAPLEN}", raw.incl_len),
+            Ok(raw) => {
+                let nanos = match resolution {
+                    TsResolution::MicroSecond => u64::from(raw.ts_frac) * 1000,
+                    TsResolution::NanoSecond => u64::from(raw.ts_frac),
+                };
+                let time = Duration::from_secs(u64::from(raw.ts_sec)) + Duration::from_nanos(nanos);
+                self.bytes.clear();
+                self.bytes.extend_from_slice(&raw.data);
+                return Ok(Some((time, &self.bytes)));
+            }
+            Err(pcap_file::PcapError::IoError(source)) => {
+                self.failed = true;
+                return Err(if source.kind() == io::ErrorKind::UnexpectedEof {
+                    PcapError::Truncated { path, packet }
+                } else {
+                    PcapError::Io { path, packet, source }
+                });
+            }
+            Err(other) => other.to_string(),
+        };
+        self.failed = true;
+        Err(PcapError::Record { path, packet, reason })
     }
 }
 
-fn reason(error: &pcap_file::PcapError) -> String {
-    let source = std::error::Error::source(error).map_or_else(String::new, |s| format!(": {s}"));
-    format!("{error}{source}")
-}
-
-/// Writes a capture: little-endian, µs, Ethernet.
+/// Writes a little-endian capture with times in microseconds, as tcpdump does.
 #[derive(Debug)]
 pub struct PcapWriter {
     path: PathBuf,
-    writer: Writer<BufWriter<File>>,
+    inner: pcap::PcapWriter<BufWriter<File>>,
+    packet: u64,
 }
 
 impl PcapWriter {
-    /// Creates the file (or empties it) and writes its header.
+    /// Makes the file (an old one is overwritten) with its header.
     ///
     /// # Errors
-    /// [`PcapError::File`].
+    /// `Open`.
     pub fn create(path: &Path) -> Result<Self, PcapError> {
-        let failed = |source| PcapError::File { path: path.to_owned(), source };
-        let file = File::create(path).map_err(failed)?;
+        let open = |source| PcapError::Open { path: path.to_owned(), source };
         let header = PcapHeader {
             snaplen: SNAPLEN,
             datalink: DataLink::ETHERNET,
@@ -129,31 +164,48 @@ impl PcapWriter {
             endianness: Endianness::Little,
             ..PcapHeader::default()
         };
-        let writer = Writer::with_header(BufWriter::new(file), header).map_err(|e| failed(io::Error::other(e)))?;
-        Ok(Self { path: path.to_owned(), writer })
+        let file = BufWriter::new(File::create(path).map_err(open)?);
+        let inner = pcap::PcapWriter::with_header(file, header).map_err(|error| open(io_of(error)))?;
+        Ok(Self { path: path.to_owned(), inner, packet: 0 })
     }
 
-    /// Appends a frame with its time.
+    /// Appends a frame with its time (`micros` under 1,000,000).
     ///
     /// # Errors
-    /// [`PcapError::File`].
+    /// `Record` for one longer than [`SNAPLEN`], `Io`.
     pub fn write(&mut self, seconds: u32, micros: u32, frame: &[u8]) -> Result<(), PcapError> {
-        let len = frame.len() as u32;
-        let record =
-            RawPcapPacket { ts_sec: seconds, ts_frac: micros, incl_len: len, orig_len: len, data: frame.into() };
-        self.writer.write_raw_packet(&record).map(drop).map_err(|e| self.failed(io::Error::other(e)))
+        self.packet += 1;
+        let len = u32::try_from(frame.len()).ok().filter(|len| *len <= SNAPLEN).ok_or_else(|| PcapError::Record {
+            path: self.path.clone(),
+            packet: self.packet,
+            reason: format!("{} bytes are more than {SNAPLEN}", frame.len()),
+        })?;
+        let raw = RawPcapPacket { ts_sec: seconds, ts_frac: micros, incl_len: len, orig_len: len, data: frame.into() };
+        let written = self.inner.write_raw_packet(&raw);
+        written.map(|_bytes| ()).map_err(|error| self.io(io_of(error)))
     }
 
-    /// Writes what is buffered and closes the file. Without it an error of the last bytes would go unseen.
+    /// Writes what is still in memory and closes the file. Without it the last packets may be lost without a word.
     ///
     /// # Errors
-    /// [`PcapError::File`].
+    /// `Io`.
     pub fn finish(self) -> Result<(), PcapError> {
-        let path = self.path;
-        self.writer.into_writer().flush().map_err(|source| PcapError::File { path, source })
+        let Self { path, inner, packet } = self;
+        inner.into_writer().flush().map_err(|source| PcapError::Io { path, packet, source })
     }
 
-    fn failed(&self, source: io::Error) -> PcapError {
-        PcapError::File { path: self.path.clone(), source }
+    fn io(&self, source: io::Error) -> PcapError {
+        PcapError::Io { path: self.path.clone(), packet: self.packet, source }
     }
 }
+
+fn io_of(error: pcap_file::PcapError) -> io::Error {
+    match error {
+        pcap_file::PcapError::IoError(source) => source,
+        other => io::Error::other(other),
+    }
+}
+
+#[cfg(test)]
+#[path = "pcap_tests.rs"]
+mod tests;

@@ -1,120 +1,142 @@
-//! A tap in some namespace: its stack is on the other side. One system call per frame.
+//! Frames of an existing tap device, one system call each. It creates no device and does not parse frames.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::afpacket::fits_device;
 use super::{Batch, Frame, FramePool, PortError, PortStats};
-use crate::limits::{ETHERNET_LEN, VLAN_TAG_LEN};
-use crate::sys;
+use crate::limits::BURST_LEN;
+use crate::sys::tap;
 use crate::types::DropReason;
 
-/// What a tap is opened with.
+/// How to open a [`Tap`].
 #[derive(Clone, Debug)]
 pub struct TapConfig {
-    /// In the calling thread's namespace; created if it is not there.
+    /// Name of the device in the calling thread's network namespace.
     pub name: String,
-    /// Longer frames are not written.
+    /// Its MTU, in bytes without MAC header and outer tag.
     pub mtu: u32,
 }
 
-/// See the file's head.
+/// A port on a tap.
 #[derive(Debug)]
 pub struct Tap {
-    tap: Option<sys::tap::Tap>,
+    file: File,
     mtu: usize,
     stats: PortStats,
+    open: bool,
 }
 
 impl Tap {
-    /// Attaches to the tap.
+    /// Attaches to the tap in the calling thread's network namespace.
     ///
     /// # Errors
-    /// See [`PortError`].
+    /// [`PortError::Open`] with the reason and what to try.
     pub fn open(config: &TapConfig) -> Result<Self, PortError> {
-        Self::open_queue(config, false)
+        // Asking for an unknown name would make a new tap, which vanishes with us.
+        let found = nix::net::if_::if_nametoindex(config.name.as_str());
+        found.map_err(|errno| explain(&config.name, "looking for the tap", errno.into()))?;
+        let file = tap::attach(&config.name).map_err(|error| explain(&config.name, "attaching to the tap", error))?;
+        Ok(Self { file, mtu: config.mtu as usize, stats: PortStats::default(), open: true })
     }
 
-    /// Attaches one of several queues (`IFF_MULTI_QUEUE`), one per worker.
-    ///
-    /// # Errors
-    /// See [`PortError`].
-    pub fn open_queue(config: &TapConfig, multi_queue: bool) -> Result<Self, PortError> {
-        let tap =
-            sys::tap::Tap::open(&config.name, multi_queue).map_err(|e| PortError::system(&config.name, "tap", e))?;
-        Ok(Self { tap: Some(tap), mtu: config.mtu as usize, stats: PortStats::default() })
-    }
-
-    pub(super) fn receive(&mut self, pool: &mut FramePool, into: &mut Batch) {
-        let Some(tap) = &mut self.tap else { return };
-        while !into.is_full() {
-            // Without a chunk the frame stays in the tap's queue; the kernel counts what overflows there.
-            let Some(mut frame) = pool.alloc() else { break };
-            let buffer = pool.buffer_mut(&mut frame);
-            let capacity = buffer.len();
-            match tap.read(buffer) {
-                // The kernel cuts what is longer without a sign.
-                Ok(len) if len == capacity => {
-                    pool.free(frame);
-                    self.stats.drop_many(DropReason::TooLong, 1);
-                }
+    /// As `Port::receive`.
+    pub fn receive(&mut self, pool: &mut FramePool, into: &mut Batch) {
+        for _ in 0..BURST_LEN {
+            if into.is_full() || !self.open {
+                return;
+            }
+            // Without a chunk the frame stays in the tap's queue.
+            let Some(mut chunk) = pool.alloc() else { return };
+            let read = self.file.read(pool.buffer_mut(&mut chunk));
+            match read {
                 Ok(len) => {
-                    pool.set_len(&mut frame, len);
+                    pool.set_len(&mut chunk, len);
+                    if let Err(chunk) = into.push(chunk) {
+                        self.stats.drop_one(DropReason::NoBuffer);
+                        pool.free(chunk);
+                        return;
+                    }
                     self.stats.rx_frames += 1;
                     self.stats.rx_bytes += len as u64;
-                    let pushed = into.push(frame);
-                    assert!(pushed.is_ok(), "a batch that is not full takes a frame");
                 }
-                // Nothing there; or the device is gone or down (EBADFD, EIO), from where nothing comes.
-                Err(_) => {
-                    pool.free(frame);
-                    break;
+                Err(error) => {
+                    pool.free(chunk);
+                    match error.raw_os_error() {
+                        // Longer than the chunk: the kernel has dropped it (`tun_put_user` could not copy all).
+                        Some(libc::EFAULT) => self.stats.drop_one(DropReason::TooLong),
+                        Some(libc::EINTR) => {}
+                        // Empty, or down (EIO, EBADFD): there is no frame that could be lost.
+                        Some(_) | None => return,
+                    }
                 }
             }
         }
     }
 
-    pub(super) fn transmit(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), DropReason> {
-        let sent = self.write(pool.data(&frame));
-        match sent {
+    /// As `Port::transmit`: written at once, and freed.
+    ///
+    /// # Errors
+    /// `TooLong`, `Malformed` as AF_PACKET's; `TargetDown`, `TxFull`, `TxError` by the kernel's answer.
+    pub fn transmit(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), DropReason> {
+        let len = frame.len() as u64;
+        let result = self.put(pool.data(&frame));
+        pool.free(frame);
+        match result {
             Ok(()) => {
                 self.stats.tx_frames += 1;
-                self.stats.tx_bytes += frame.len() as u64;
+                self.stats.tx_bytes += len;
             }
-            Err(reason) => self.stats.drop_many(reason, 1),
+            Err(reason) => self.stats.drop_one(reason),
         }
-        pool.free(frame);
-        sent
+        result
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
-        // A QinQ frame may have two tags beyond the MTU (`eth_type_vlan` devices take them as they come).
-        if bytes.len() > self.mtu + ETHERNET_LEN + 2 * VLAN_TAG_LEN {
-            return Err(DropReason::TooLong);
+    fn put(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
+        if !self.open {
+            return Err(DropReason::Shutdown);
         }
-        let Some(tap) = &mut self.tap else { return Err(DropReason::TargetDown) };
+        fits_device(bytes, self.mtu)?;
         self.stats.tx_wakeups += 1;
-        match tap.write(bytes) {
-            Ok(_) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(DropReason::TxFull),
-            Err(e) => match e.raw_os_error() {
-                Some(libc::EIO | libc::EBADFD | libc::ENETDOWN) => Err(DropReason::TargetDown),
-                Some(libc::ENOBUFS | libc::ENOMEM) => Err(DropReason::TxFull),
-                Some(_) | None => Err(DropReason::TxError),
-            },
+        match self.file.write(bytes) {
+            Ok(written) if written == bytes.len() => Ok(()),
+            Ok(_part) => Err(DropReason::TxError),
+            Err(error) => Err(match error.raw_os_error() {
+                // `tun_get_user`: EIO if the device is down; EBADFD if it was deleted.
+                Some(libc::EIO | libc::EBADFD | libc::ENETDOWN) => DropReason::TargetDown,
+                Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => DropReason::TxFull,
+                Some(libc::EMSGSIZE) => DropReason::TooLong,
+                Some(_) | None => DropReason::TxError,
+            }),
         }
     }
 
-    pub(super) fn flush(&mut self, _pool: &mut FramePool) {}
-
-    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.tap.as_ref().map(AsFd::as_fd)
+    /// Readable when frames are there; none after [`Tap::drain`].
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.open.then(|| self.file.as_fd())
     }
 
-    pub(super) fn stats(&mut self) -> PortStats {
+    /// As `Port::stats`. The kernel counts what it had no room for at the device (`tx_dropped`), not here.
+    pub fn stats(&mut self) -> PortStats {
         self.stats.clone()
     }
 
-    pub(super) fn drain(&mut self, _pool: &mut FramePool) {
-        self.tap = None;
+    /// As `Port::drain`: nothing is under way, since every write was taken at once. What waits in the device stays there.
+    pub fn drain(&mut self) {
+        self.open = false;
     }
+}
+
+fn explain(name: &str, what: &'static str, source: io::Error) -> PortError {
+    let next = match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => "CAP_NET_ADMIN is needed: run as root or give the program this capability",
+        Some(libc::ENODEV | libc::ENXIO) => "no device has this name here: `ip tuntap add dev NAME mode tap`",
+        Some(libc::EINVAL) => "the device is no tap: name one made with `ip tuntap add dev NAME mode tap`",
+        Some(libc::EBUSY) => "another program has the tap: end that first",
+        Some(libc::ENOENT) => "/dev/net/tun is missing: `modprobe tun`",
+        Some(_) | None => "`ip -details link show dev NAME` tells what it is",
+    };
+    PortError::Open { device: name.to_owned(), queue: None, what, source, next }
 }

@@ -1,13 +1,11 @@
-//! The kernel's edge: the only `unsafe` of the program, behind types that cannot be misused. It knows no rule and no frame's meaning.
+//! The kernel's boundary: the only place with `unsafe`, each behind a type that cannot be misused. No frame is looked into here.
 #![allow(unsafe_code)]
 
 pub mod bpf;
-mod call;
-pub mod cpu;
-pub mod device;
-pub mod frames;
-mod mmap;
-pub mod netns;
+pub mod mmap;
 pub mod packet;
+pub mod packet_abi;
+pub mod socket;
 pub mod tap;
-pub mod xdp;
+pub mod umem;
+pub mod xsk;

@@ -1,52 +1,56 @@
-//! Opening a tap device and moving one frame per call. It does not set the link up, nor any address.
+//! Attaching to a tap device. It creates none on purpose: callers have checked that the device exists.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
-use super::call::check;
-use super::device;
+/// `_IOW('T', 202, int)`: <https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/include/uapi/linux/if_tun.h?h=v6.18>
+const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
+/// `_IOW('T', 208, unsigned int)`, same header.
+const TUNSETOFFLOAD: libc::Ioctl = 0x4004_54d0;
 
-/// One queue of a tap. Non-blocking.
-#[derive(Debug)]
-pub struct Tap {
-    file: File,
+/// Attaches to the tap `name`: one frame per read and write, whole checksums, no super-frames, non-blocking.
+///
+/// # Errors
+/// EPERM without CAP_NET_ADMIN, EINVAL if the device is no tap, EBUSY if another program has it, ENOENT without /dev/net/tun.
+pub fn attach(name: &str) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open("/dev/net/tun")?;
+    let single = set_interface(&file, name, libc::IFF_TAP | libc::IFF_NO_PI);
+    match single {
+        // One that was made with `multi_queue` wants the flag again.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            set_interface(&file, name, libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE)?;
+        }
+        Err(error) => return Err(error),
+        Ok(()) => {}
+    }
+    // SAFETY: this request takes a number, not a pointer; 0 makes the kernel complete checksums and segment before we read.
+    if unsafe { libc::ioctl(file.as_raw_fd(), TUNSETOFFLOAD, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(file)
 }
 
-impl Tap {
-    /// Attaches to the tap `name` of the calling thread's namespace, or creates it (gone again when closed, if it was created).
-    ///
-    /// No `virtio_net_hdr`, no offloads: the kernel completes checksums and segments before it hands a frame over
-    /// (`tun_set_offload`, drivers/net/tun.c).
-    ///
-    /// # Errors
-    /// `EPERM` (CAP_NET_ADMIN), `EBUSY` (somebody is attached), `ENOENT` (no /dev/net/tun), `EINVAL` (a device that is no tap).
-    pub fn open(name: &str, multi_queue: bool) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
-        let mut request = device::request(name)?;
-        let queues = if multi_queue { libc::IFF_MULTI_QUEUE } else { 0 };
-        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | queues) as libc::c_short;
-        // SAFETY: TUNSETIFF reads and writes an `ifreq`, which lives through the call.
-        check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &mut request) })?;
-        // SAFETY: TUNSETOFFLOAD takes its argument by value.
-        check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, 0 as libc::c_ulong) })?;
-        Ok(Self { file })
+fn set_interface(file: &File, name: &str, flags: i32) -> io::Result<()> {
+    // SAFETY: all zeroes is a valid request.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.is_empty() || name.len() >= request.ifr_name.len() {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
     }
-
-    /// Takes one frame; `buffer` is cut to at most its own length by the kernel without a sign.
-    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.file.read(buffer)
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
     }
-
-    /// Hands one frame over.
-    pub fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
-        self.file.write(frame)
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    // SAFETY: `request` is an ifreq that lives through the call, with a name that ends in zero (its length was checked).
+    if unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut request) } < 0 {
+        return Err(io::Error::last_os_error());
     }
+    Ok(())
 }
 
-impl AsFd for Tap {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-}
+const _: () = assert!(size_of::<libc::ifreq>() == 40);

@@ -110,6 +110,17 @@ impl Segmenter<'_> {
         self.count - self.next
     }
 
+    /// Segments that were produced or skipped.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.next
+    }
+
+    /// Goes to a [`Segmenter::position`] that another segmenter of the same frame had; past the last one there is nothing left.
+    pub fn seek(&mut self, position: usize) {
+        self.next = position.min(self.count);
+    }
+
     /// Writes the next segment to the start of `out` and returns its length.
     ///
     /// `None`: all were produced ([`Segmenter::remaining`] is 0), or `out` is shorter than this segment; nothing is lost then, it

@@ -100,8 +100,7 @@ impl Running {
     pub fn start(files: &[(String, String)], config: &Config) -> Result<Self, ForwardError> {
         let started_ms = monotonic_ms();
         let devices = HostDevices::new(config.deliver == Deliver::Tap);
-        let (mut store, notes) = load(files, &devices)?;
-        store.set_now_ms(started_ms);
+        let (store, notes) = load(files, &devices, started_ms)?;
         let rules = Runnable::new(store, BTreeSet::new())?;
         caps::require(&[caps::Capability::NetAdmin, caps::Capability::NetRaw, caps::Capability::Bpf])?;
         let taps = stand_ins(config, &rules.ruleset, &|key| host::link::exists(key).unwrap_or(false))?;
@@ -195,8 +194,7 @@ impl Running {
     /// # Errors
     /// [`ForwardError`]; the old rules stay in force then.
     pub fn reload(&mut self, files: &[(String, String)]) -> Result<Vec<(String, Note)>, ForwardError> {
-        let (mut store, notes) = load(files, &self.devices)?;
-        store.set_now_ms(monotonic_ms());
+        let (store, notes) = load(files, &self.devices, monotonic_ms())?;
         let rules = Runnable::new(store, BTreeSet::new())?;
         for new in wanted(&rules.ruleset) {
             let served = self.served.iter().find(|s| s.wanted.key == new.key);

@@ -95,7 +95,7 @@ fn frame_memory(devices: &[&Served], config: &Config) -> Result<FramePool, Attac
     };
     let chunk_count = devices.iter().map(per_port).sum::<u32>() + CHUNKS_SPARE;
     let pool = PoolConfig { chunk_count, chunk_len, umem };
-    Ok(FramePool::with_rings(pool, rings.fill, rings.completion)?)
+    Ok(FramePool::new(pool)?)
 }
 
 fn open_port(
@@ -112,9 +112,10 @@ fn open_port(
             let xdp = XdpConfig {
                 device: name,
                 queue: worker as u32,
-                rx: rings.rx,
-                tx: rings.tx,
-                fill: if device.wanted.receive { rings.fill } else { 0 },
+                rx_ring_len: rings.rx,
+                tx_ring_len: rings.tx,
+                fill_ring_len: rings.fill,
+                completion_ring_len: rings.completion,
                 zero_copy: false,
                 complete_partial: device.veth,
                 busy_poll_us: None,

@@ -1,0 +1,96 @@
+//! Socket calls that the libraries have no safe form for. Each does one system call; none knows what it is for.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+/// What may be given to `setsockopt` as it lies in memory.
+///
+/// # Safety
+/// `repr(C)` without padding and pointers, valid for every bit pattern.
+pub unsafe trait PlainOption: Copy + Default {}
+// SAFETY: an integer has no padding and every pattern is valid.
+unsafe impl PlainOption for i32 {}
+// SAFETY: as above.
+unsafe impl PlainOption for u32 {}
+// SAFETY: arrays of integers are as plain as these.
+unsafe impl PlainOption for [u32; 2] {}
+// SAFETY: as above.
+unsafe impl PlainOption for [u32; 4] {}
+
+/// A new non-blocking, close-on-exec packet socket without a protocol: it receives nothing until it is bound.
+///
+/// # Errors
+/// EPERM without CAP_NET_RAW, EAFNOSUPPORT from a kernel without AF_PACKET.
+pub fn packet_socket() -> io::Result<OwnedFd> {
+    // SAFETY: takes integers only.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `fd` was just opened and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Binds a packet socket to a device and a protocol (EtherType, host order; 0 receives nothing).
+///
+/// # Errors
+/// ENODEV if no device has this index, ENETDOWN if it is down.
+pub fn bind_packet(socket: impl AsFd, ifindex: u32, protocol: u16) -> io::Result<()> {
+    // SAFETY: all zeroes is a valid address.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = i32::try_from(ifindex).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
+    let len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: `address` lives through the call and `len` is its length.
+    check(unsafe { libc::bind(socket.as_fd().as_raw_fd(), (&raw const address).cast(), len) })
+}
+
+/// Sets one option.
+///
+/// # Errors
+/// What `setsockopt` says.
+pub fn set_option<T: PlainOption>(socket: impl AsFd, level: i32, name: i32, value: T) -> io::Result<()> {
+    let len = size_of::<T>() as libc::socklen_t;
+    // SAFETY: `value` lives through the call, `len` is its length, and it is plain.
+    check(unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw const value).cast(), len) })
+}
+
+/// Reads one option.
+///
+/// # Errors
+/// What `getsockopt` says.
+pub fn get_option<T: PlainOption>(socket: impl AsFd, level: i32, name: i32) -> io::Result<T> {
+    let mut value = T::default();
+    let mut len = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes into `value`, which every pattern is valid for.
+    check(unsafe { libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len) })?;
+    Ok(value)
+}
+
+/// The pending error of a socket, which is cleared by reading it: until then `poll` reports it and never sleeps.
+///
+/// # Errors
+/// The pending error.
+pub fn take_error(socket: impl AsFd) -> io::Result<()> {
+    match get_option::<i32>(socket, libc::SOL_SOCKET, libc::SO_ERROR)? {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Tells the kernel to look at a transmit ring, without waiting (`sendto` of nothing). Returns the bytes that it took.
+///
+/// # Errors
+/// What `sendto` says.
+pub fn kick(socket: impl AsFd) -> io::Result<usize> {
+    // SAFETY: no buffer and no address.
+    let sent = unsafe {
+        libc::sendto(socket.as_fd().as_raw_fd(), std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0)
+    };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,367 @@
+//! Memory for frames in equal chunks, private or shared with the kernel (UMEM), and the tokens that own them. No sockets here.
+//!
+//! A [`Chunk`] is the only way to a chunk's bytes and cannot be copied or made elsewhere; while a kernel ring has a chunk, no token of
+//! it exists. So no two owners ever see the same bytes.
+//!
+//! ```text
+//! UMEM chunk (4096)   | 256: headroom, left to the kernel (XDP_PACKET_HEADROOM) | payload: 3840                 |
+//!                                                                     Chunk:     | start | len: the frame |     |
+//! ```
+
+use std::io;
+use std::num::NonZeroU32;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
+use xsk_rs::umem::Umem;
+use xsk_rs::umem::frame::FrameDesc;
+
+/// What the kernel leaves free before a received frame, in bytes: `XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h.
+pub const HEADROOM_LEN: usize = 256;
+
+/// Tells regions apart, so that a token cannot be used on memory that it does not belong to.
+static NEXT_REGION: AtomicU32 = AtomicU32::new(1);
+
+/// The right to one chunk of a [`Region`]: move-only.
+#[must_use = "a chunk that is not given back is lost until its region goes"]
+#[derive(Debug)]
+pub struct Chunk {
+    region: u32,
+    index: u32,
+    start: u32,
+    len: u32,
+}
+
+impl Chunk {
+    /// Length of the frame in it, in bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether the frame in it has no bytes.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Who may touch a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Nobody: it is in the free list.
+    Free,
+    /// The holder of its token.
+    Held,
+    /// The kernel, to receive by the socket of this number: in its fill or rx ring.
+    Fill(u16),
+    /// The kernel, to transmit by the socket of this number: in its tx or completion ring.
+    Transmit(u16),
+    /// The kernel may touch it until the region goes: its socket was closed in a way that leaves that open.
+    Lost,
+}
+
+/// What a UMEM needs besides the bytes.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub umem: Umem,
+    /// The descriptors as the UMEM made them: payload from its first byte.
+    origin: Vec<FrameDesc>,
+    /// The descriptor of the frame that is in the chunk now.
+    descs: Vec<FrameDesc>,
+    pub fill_len: u32,
+    pub completion_len: u32,
+    /// Descriptor of the first socket, which is the UMEM's own.
+    pub first_fd: Option<i32>,
+    /// Sockets open now.
+    pub sockets: u32,
+    /// Sockets opened so far; numbers them.
+    pub opened: u16,
+}
+
+/// One piece of memory in chunks.
+#[derive(Debug)]
+pub struct Region {
+    id: u32,
+    payload_len: usize,
+    /// Where each chunk's payload begins.
+    payloads: Vec<NonNull<u8>>,
+    free: Vec<u32>,
+    places: Vec<Place>,
+    held: usize,
+    pub(super) shared: Option<Shared>,
+    /// Keeps the bytes of a private region; `shared` keeps those of a UMEM.
+    _private: Option<Box<[u8]>>,
+}
+
+// SAFETY: the pointers go to memory that the region owns (`_private` or `shared.umem`, both Send) and are used through `&self` and
+// `&mut self` only; the descriptors are plain numbers.
+unsafe impl Send for Region {}
+
+impl Region {
+    /// Memory that the kernel does not know: `chunk_count` chunks of `chunk_len` bytes, all payload.
+    ///
+    /// # Panics
+    /// The product does not fit into an address.
+    #[must_use]
+    pub fn private(chunk_count: u32, chunk_len: usize) -> Self {
+        let len = (chunk_count as usize).checked_mul(chunk_len).expect("the caller bounds the pool's length");
+        let mut bytes = vec![0_u8; len].into_boxed_slice();
+        // Derived once from the whole, so that no later borrow of the box takes the pointers' right away.
+        let base = NonNull::from(&mut *bytes).cast::<u8>();
+        let payloads = (0..chunk_count as usize)
+            // SAFETY: index < chunk_count, so the offset is within the `len` bytes (or is 0 of an empty allocation).
+            .map(|index| unsafe { base.add(index * chunk_len) })
+            .collect();
+        Self::new(chunk_len, payloads, None, Some(bytes))
+    }
+
+    /// Memory registered as UMEM with chunks of `chunk_len` (2048 or 4096), and the lengths of the fill and completion rings that every
+    /// socket on it will have.
+    ///
+    /// # Errors
+    /// What mmap(2), socket(2) or `XDP_UMEM_REG` say; `InvalidInput` for lengths that are no powers of two.
+    pub fn umem(chunk_count: NonZeroU32, chunk_len: u32, fill_len: u32, completion_len: u32) -> io::Result<Self> {
+        let config = UmemConfig::builder()
+            .frame_size(FrameSize::new(chunk_len).map_err(invalid)?)
+            .fill_queue_size(QueueSize::new(fill_len).map_err(invalid)?)
+            .comp_queue_size(QueueSize::new(completion_len).map_err(invalid)?)
+            .build()
+            .map_err(invalid)?;
+        let (umem, mut origin) = Umem::new(config, chunk_count, false).map_err(os_error)?;
+        let mut payloads = Vec::with_capacity(origin.len());
+        for desc in &mut origin {
+            // SAFETY: the descriptor is of this UMEM, no socket exists yet, and the borrow ends before the next one begins.
+            let mut data = unsafe { umem.data_mut(desc) };
+            let payload_len = data.cursor().buf_len();
+            data.cursor().set_pos(payload_len);
+            payloads.push(NonNull::from(data.contents_mut()).cast::<u8>());
+            data.cursor().set_pos(0);
+        }
+        let payload_len = chunk_len as usize - HEADROOM_LEN;
+        let descs = origin.clone();
+        let shared = Shared { umem, origin, descs, fill_len, completion_len, first_fd: None, sockets: 0, opened: 0 };
+        Ok(Self::new(payload_len, payloads, Some(shared), None))
+    }
+
+    fn new(len: usize, payloads: Vec<NonNull<u8>>, shared: Option<Shared>, private: Option<Box<[u8]>>) -> Self {
+        let count = payloads.len();
+        Self {
+            id: NEXT_REGION.fetch_add(1, Ordering::Relaxed),
+            payload_len: len,
+            payloads,
+            // The last is taken first: low chunks, which are the warm ones, are used again and again.
+            free: (0..count as u32).rev().collect(),
+            places: vec![Place::Free; count],
+            held: 0,
+            shared,
+            _private: private,
+        }
+    }
+
+    /// What tells it from other regions.
+    pub(super) const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The most that a frame may have, in bytes.
+    #[must_use]
+    pub const fn payload_len(&self) -> usize {
+        self.payload_len
+    }
+
+    /// Chunks in it.
+    #[must_use]
+    pub fn chunk_count(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Tokens that exist.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Chunks in the free list.
+    #[must_use]
+    pub fn free_count(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Whether the kernel was given this memory.
+    #[must_use]
+    pub const fn is_umem(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Whether no socket is open, so that the region may be replaced.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.sockets == 0)
+    }
+
+    /// Whether sockets get rings of these lengths.
+    #[must_use]
+    pub fn has_rings(&self, fill_len: u32, completion_len: u32) -> bool {
+        self.shared
+            .as_ref()
+            .is_some_and(|shared| (shared.fill_len, shared.completion_len) == (fill_len, completion_len))
+    }
+
+    /// As [`Region::has_rings`], and no socket was ever opened.
+    #[must_use]
+    pub fn is_new_with(&self, fill_len: u32, completion_len: u32) -> bool {
+        self.has_rings(fill_len, completion_len) && self.shared.as_ref().is_some_and(|shared| shared.opened == 0)
+    }
+
+    /// Takes a free chunk.
+    pub fn take(&mut self) -> Option<Chunk> {
+        let index = self.free.pop()?;
+        self.places[index as usize] = Place::Held;
+        self.held += 1;
+        if let Some(shared) = &mut self.shared {
+            shared.descs[index as usize] = shared.origin[index as usize];
+        }
+        Some(Chunk { region: self.id, index, start: 0, len: 0 })
+    }
+
+    /// Gives a chunk back.
+    pub fn give(&mut self, chunk: Chunk) {
+        self.check(&chunk);
+        self.held -= 1;
+        self.release(chunk.index as usize);
+    }
+
+    /// The frame.
+    #[must_use]
+    pub fn bytes<'a>(&'a self, chunk: &'a Chunk) -> &'a [u8] {
+        self.check(chunk);
+        let payload = self.payloads[chunk.index as usize];
+        // SAFETY: `start + len <= payload_len` (kept by `set_len` and `received`), so the bytes are within the chunk, which is
+        // initialised (zeroed when made). The token is the only right to them and is borrowed, so nobody writes; the kernel has none.
+        unsafe { std::slice::from_raw_parts(payload.add(chunk.start as usize).as_ptr(), chunk.len as usize) }
+    }
+
+    /// The frame, to rewrite.
+    #[must_use]
+    pub fn bytes_mut<'a>(&'a mut self, chunk: &'a mut Chunk) -> &'a mut [u8] {
+        let len = chunk.len as usize;
+        &mut self.room_mut(chunk)[..len]
+    }
+
+    /// The frame and all that may be appended to it.
+    #[must_use]
+    pub fn room_mut<'a>(&'a mut self, chunk: &'a mut Chunk) -> &'a mut [u8] {
+        self.check(chunk);
+        let start = chunk.start as usize;
+        let payload = self.payloads[chunk.index as usize];
+        // SAFETY: as in `bytes`; `start <= payload_len`, and token and region are borrowed mutably, so this is the only borrow.
+        unsafe { std::slice::from_raw_parts_mut(payload.add(start).as_ptr(), self.payload_len - start) }
+    }
+
+    /// Sets the frame's length; what does not fit is cut off.
+    pub fn set_len(&self, chunk: &mut Chunk, len: usize) {
+        self.check(chunk);
+        chunk.len = len.min(self.payload_len - chunk.start as usize) as u32;
+    }
+
+    /// # Panics
+    /// The token is of another region: a fault of the program that must not become a wild access.
+    fn check(&self, chunk: &Chunk) {
+        assert!(chunk.region == self.id, "a frame was used with a pool that it is not from");
+    }
+
+    fn release(&mut self, index: usize) {
+        self.places[index] = Place::Free;
+        self.free.push(index as u32);
+    }
+}
+
+/// What sockets do with chunks.
+impl Region {
+    /// Takes a free chunk's descriptor for the fill ring of socket `number`.
+    pub(super) fn lend_to_fill(&mut self, number: u16) -> Option<FrameDesc> {
+        let index = *self.free.last()? as usize;
+        let desc = self.shared.as_ref()?.origin[index];
+        self.free.pop();
+        self.places[index] = Place::Fill(number);
+        Some(desc)
+    }
+
+    /// Turns a token into a descriptor for the tx ring of socket `number`; the token comes back if this memory is no UMEM.
+    pub(super) fn lend_to_transmit(&mut self, chunk: Chunk, number: u16) -> Result<FrameDesc, Chunk> {
+        self.check(&chunk);
+        let index = chunk.index as usize;
+        let Some(shared) = &mut self.shared else { return Err(chunk) };
+        let mut desc = shared.descs[index];
+        // SAFETY: the descriptor is of this UMEM; the token, which is the only right to the chunk, is owned here.
+        unsafe { shared.umem.data_mut(&mut desc) }.cursor().set_pos(chunk.len as usize);
+        self.places[index] = Place::Transmit(number);
+        self.held -= 1;
+        Ok(desc)
+    }
+
+    /// The token of a frame that socket `number` received, or nothing if the descriptor makes no sense (then its chunk stays the
+    /// kernel's, or is free again if only the frame in it makes no sense).
+    pub(super) fn received(&mut self, desc: FrameDesc, number: u16) -> Option<Chunk> {
+        let (index, start) = self.locate(desc)?;
+        if self.places[index] != Place::Fill(number) {
+            return None;
+        }
+        let len = desc.lengths().data();
+        let start = start.filter(|start| start + len <= self.payload_len);
+        let (Some(start), Some(shared)) = (start, &mut self.shared) else {
+            self.release(index);
+            return None;
+        };
+        shared.descs[index] = desc;
+        self.places[index] = Place::Held;
+        self.held += 1;
+        Some(Chunk { region: self.id, index: index as u32, start: start as u32, len: len as u32 })
+    }
+
+    /// Frees the chunk of a frame that socket `number` has transmitted. False: it was not one.
+    pub(super) fn transmitted(&mut self, desc: FrameDesc, number: u16) -> bool {
+        match self.locate(desc) {
+            Some((index, _)) if self.places[index] == Place::Transmit(number) => {
+                self.release(index);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Socket `number` is closed. If the kernel has surely forgotten it, chunks to receive into are free again; those that it may still
+    /// be transmitting from never are.
+    pub(super) fn closed(&mut self, number: u16, forgotten: bool) {
+        for index in 0..self.places.len() {
+            if self.places[index] == Place::Transmit(number) {
+                self.places[index] = Place::Lost;
+            } else if self.places[index] == Place::Fill(number) {
+                if forgotten {
+                    self.release(index);
+                } else {
+                    self.places[index] = Place::Lost;
+                }
+            }
+        }
+    }
+
+    /// Chunk and offset into its payload (none: before the payload's start) that a descriptor points to.
+    fn locate(&self, desc: FrameDesc) -> Option<(usize, Option<usize>)> {
+        let chunk_len = self.payload_len + HEADROOM_LEN;
+        let index = desc.addr() / chunk_len;
+        (index < self.places.len()).then(|| (index, (desc.addr() % chunk_len).checked_sub(HEADROOM_LEN)))
+    }
+}
+
+fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, error)
+}
+
+/// The error number that xsk-rs keeps as the source of its own errors.
+pub(super) fn os_error(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    let number = error.source().and_then(|source| source.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
+    number.map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error)
+}
