@@ -195,7 +195,11 @@ impl Demo<'_> {
             source,
         })?;
         let (socket, mode, deliver) = (socket(), value_name(&self.options.mode), value_name(&self.options.deliver));
-        let args = ["run", &file, "--socket", &socket, "--mode", &mode, "--deliver", &deliver];
+        let mut args = vec!["run", &file, "--socket", &socket, "--mode", &mode, "--deliver", &deliver];
+        if self.options.deliver == Deliver::Tap {
+            // Rules without `-n imagedetection` do not say which tap takes the place of the pair.
+            args.extend(["--tap", "IMAGE_HOST_VETH=imagedetection/IMAGE_CONT_VETH"]);
+        }
         let mut forwarder = Process::start(&format!("forwarder-{name}"), MEC, &executable()?, &args)?;
         forwarder.wait_for("ready", READY_MAX)?;
         for line in forwarder.output().lines() {

@@ -75,8 +75,10 @@ pub struct Served {
     pub veth: bool,
     /// Queues that are served.
     pub queues: usize,
+    /// The link that is locked for it: its own, or that of the tap that stands in for it.
+    locked: DeviceKey,
     /// Held as long as it is served.
-    _lock: DeviceLock,
+    _lock: Option<DeviceLock>,
 }
 
 impl Served {
@@ -198,7 +200,16 @@ pub fn attach_all(
         check_rules(&device, ruleset, &choice)?;
         chosen.push((device, link, choice));
     }
-    chosen.into_iter().map(|(device, link, choice)| attach(device, link, choice, ruleset, config)).collect()
+    let mut served: Vec<Served> = Vec::new();
+    for (device, link, choice) in chosen {
+        // A tap that stands in for a device can be one of the rules' devices itself: one lock is enough.
+        let lock = match served.iter().any(|s| s.locked == link.key) {
+            true => None,
+            false => Some(host::lock::device(&link.key)?),
+        };
+        served.push(attach(device, link, lock, choice, ruleset, config)?);
+    }
+    Ok(served)
 }
 
 /// What no way of serving the device can do is refused before anything is attached anywhere.
@@ -217,11 +228,11 @@ fn check_rules(device: &Wanted, ruleset: &Ruleset, choice: &Choice) -> Result<()
 fn attach(
     wanted: Wanted,
     link: Link,
+    lock: Option<DeviceLock>,
     choice: Choice,
     ruleset: &Ruleset,
     config: &Config,
 ) -> Result<Served, AttachError> {
-    let lock = host::lock::device(&link.key)?;
     let own = config.device(&wanted.key);
     let mut served = Served {
         ifindex: link.ifindex,
@@ -232,6 +243,7 @@ fn attach(
         way: choice.way,
         reason: choice.reason,
         hold: Hold::Nothing,
+        locked: link.key.clone(),
         _lock: lock,
         wanted,
     };
