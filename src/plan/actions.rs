@@ -58,7 +58,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
                     RandomKind::Netrand => self.outlet.random_below(val) == 0,
                     RandomKind::Determ => {
                         self.counters.add(base + ActionWord::STATE, 1);
-                        self.counters.get(base + ActionWord::STATE) % u64::from(val) == 0
+                        self.counters.get(base + ActionWord::STATE).is_multiple_of(u64::from(val))
                     }
                 };
                 self.gact(base, view.bytes, if hit { other } else { control })

@@ -59,7 +59,10 @@ impl SharedMap {
     #[inline]
     #[must_use]
     pub fn word(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset % 4 == 0 && offset.checked_add(4).is_some_and(|end| end <= self.len), "a word of the mapping");
+        assert!(
+            offset.is_multiple_of(4) && offset.checked_add(4).is_some_and(|end| end <= self.len),
+            "a word of the mapping"
+        );
         // SAFETY: in bounds and aligned (asserted; mappings begin at a page); an atomic allows for another writer, and lives as
         // long as `self`, which unmaps only when dropped.
         unsafe { AtomicU32::from_ptr(self.start.as_ptr().add(offset).cast::<u32>()) }

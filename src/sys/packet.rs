@@ -18,7 +18,7 @@ pub const RX_RING_BYTES_MAX: usize = 64 << 20;
 /// Aimed length of a transmit block.
 const TX_BLOCK_LEN: usize = 64 << 10;
 
-const _: () = assert!(RX_SLOT_LEN == 17 * 4096 && RX_SLOT_LEN % abi::TPACKET_ALIGNMENT == 0);
+const _: () = assert!(RX_SLOT_LEN == 17 * 4096 && RX_SLOT_LEN.is_multiple_of(abi::TPACKET_ALIGNMENT));
 
 /// What a ring socket is to be.
 #[derive(Clone, Copy, Debug)]

@@ -107,7 +107,7 @@ pub const VNET_GSO_UDP_L4: u8 = 5;
 /// `VIRTIO_NET_HDR_GSO_ECN`, a flag beside the kinds.
 pub const VNET_GSO_ECN: u8 = 0x80;
 
-const _: () = assert!(size_of::<Tpacket2Hdr>() == 32 && size_of::<Tpacket2Hdr>() % TPACKET_ALIGNMENT == 0);
+const _: () = assert!(size_of::<Tpacket2Hdr>() == 32 && size_of::<Tpacket2Hdr>().is_multiple_of(TPACKET_ALIGNMENT));
 const _: () = assert!(offset_of!(Tpacket2Hdr, status) == 0 && offset_of!(Tpacket2Hdr, len) == 4);
 const _: () = assert!(offset_of!(Tpacket2Hdr, snaplen) == 8 && offset_of!(Tpacket2Hdr, mac) == 12);
 const _: () = assert!(offset_of!(Tpacket2Hdr, net) == 14 && offset_of!(Tpacket2Hdr, vlan_tci) == 24);

@@ -62,7 +62,7 @@ impl Run<'_> {
                 RandomKind::Netrand => (self.random_below)(u32::from(random.val)) == 0,
                 RandomKind::Determ => {
                     self.counters.add(base + ActionWord::STATE, 1);
-                    self.counters.get(base + ActionWord::STATE) % u64::from(random.val.max(1)) == 0
+                    self.counters.get(base + ActionWord::STATE).is_multiple_of(u64::from(random.val.max(1)))
                 }
             };
             if other {
