@@ -214,18 +214,8 @@ impl Run<'_> {
     fn ingress(&mut self, device: DeviceId, mut skb: Skb) -> bool {
         skb.iif = device;
         let bytes = (skb.data.len() - ETHERNET_LEN) as u64;
-        match self.hook(device, Direction::Ingress, &mut skb, bytes) {
-            HookVerdict::Pass => {}
-            HookVerdict::Drop(reason) => {
-                self.drop_frame(device, reason);
-                return false;
-            }
-            HookVerdict::Consumed(reason) => {
-                self.drop_frame(device, reason);
-                return true;
-            }
-            HookVerdict::Sent => return true,
-            HookVerdict::Lost => return false,
+        if let Some(success) = self.hook(device, Direction::Ingress, &mut skb, bytes) {
+            return success;
         }
         match enter_stack(&mut skb.data, &mut skb.meta) {
             Ok(()) => self.events.push(Event::Stack { device, data: skb.data, meta: skb.meta }),
@@ -237,18 +227,8 @@ impl Run<'_> {
     /// `dev_queue_xmit()`. False: it returned an error.
     fn egress(&mut self, device: DeviceId, mut skb: Skb) -> bool {
         let bytes = skb.data.len() as u64;
-        match self.hook(device, Direction::Egress, &mut skb, bytes) {
-            HookVerdict::Pass => {}
-            HookVerdict::Drop(reason) => {
-                self.drop_frame(device, reason);
-                return false;
-            }
-            HookVerdict::Consumed(reason) => {
-                self.drop_frame(device, reason);
-                return true;
-            }
-            HookVerdict::Sent => return true,
-            HookVerdict::Lost => return false,
+        if let Some(success) = self.hook(device, Direction::Egress, &mut skb, bytes) {
+            return success;
         }
         self.drive(device, skb)
     }
@@ -281,42 +261,32 @@ impl Run<'_> {
         true
     }
 
-    /// `sch_handle_ingress()` and `sch_handle_egress()`.
-    fn hook(&mut self, device: DeviceId, direction: Direction, skb: &mut Skb, bytes: u64) -> HookVerdict {
+    /// `sch_handle_ingress()` and `sch_handle_egress()`. `None`: the frame goes on. Else it ended here, and this is whether
+    /// whoever handed it over hears of a success.
+    fn hook(&mut self, device: DeviceId, direction: Direction, skb: &mut Skb, bytes: u64) -> Option<bool> {
         let ruleset = self.ruleset;
-        let Some(hook) = ruleset.hook(device, direction) else { return HookVerdict::Pass };
+        let hook = ruleset.hook(device, direction)?;
         self.places.push((device, direction));
         let outcome = self.classify(hook, skb, bytes);
         self.places.pop();
-        match outcome {
+        let (reason, success) = match outcome {
             Outcome::Control(control) => match control {
-                Control::Shot => HookVerdict::Drop(DropReason::Rule),
-                Control::Stolen | Control::Queued | Control::Trap => HookVerdict::Consumed(DropReason::Consumed),
+                Control::Shot => (DropReason::Rule, false),
+                Control::Stolen | Control::Queued | Control::Trap => (DropReason::Consumed, true),
                 Control::Pass
                 | Control::Pipe
                 | Control::Continue
                 | Control::Reclassify
                 | Control::Jump(_)
-                | Control::GotoChain(_) => HookVerdict::Pass,
+                | Control::GotoChain(_) => return None,
             },
-            Outcome::Shot(reason) => HookVerdict::Drop(reason),
-            Outcome::Sent => HookVerdict::Sent,
-            Outcome::Lost => HookVerdict::Lost,
-        }
+            Outcome::Shot(reason) => (reason, false),
+            Outcome::Sent => return Some(true),
+            Outcome::Lost => return Some(false),
+        };
+        self.drop_frame(device, reason);
+        Some(success)
     }
-}
-
-/// What a hook decided.
-enum HookVerdict {
-    Pass,
-    /// Dropped, and whoever handed it over hears of it.
-    Drop(DropReason),
-    /// Gone, and whoever handed it over does not hear of it.
-    Consumed(DropReason),
-    /// A redirect has it.
-    Sent,
-    /// A redirect at egress lost it, and the drop was noted where it happened; whoever handed it over hears of it.
-    Lost,
 }
 
 /// What classification, a filter or an action list came to.
