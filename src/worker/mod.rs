@@ -8,6 +8,8 @@ mod pool;
 mod run;
 mod staging;
 mod step;
+#[cfg(test)]
+mod tests;
 
 pub use cells::{Cells, PortCells, WorkerCells};
 pub use clock::monotonic_ms;

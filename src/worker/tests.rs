@@ -1,0 +1,237 @@
+//! The burst on ports in memory: frames in, frames out, every one accounted for. No privilege needed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::cells::WorkerCells;
+use super::crossing::Crossing;
+use super::generation::{Egress, Generation, Lane, OnPass};
+use super::staging::Staging;
+use super::step::{Engine, Rules};
+use crate::limits::FRAME_LEN_MAX;
+use crate::plan::Plan;
+use crate::port::pcap::PcapReader;
+use crate::port::{Batch, FramePool, Mem, PoolConfig, Port};
+use crate::rules::{ActionWord, CounterSource, Ruleset};
+use crate::tc::{AnyDevice, load};
+use crate::types::{DeviceKey, Direction, DropReason, MacAddr};
+use crate::worker::Cells;
+
+/// A worker with a port in memory for each device.
+struct Bench {
+    engine: Engine,
+    rules: Rules,
+    devices: Vec<String>,
+}
+
+fn ruleset(text: &str) -> Ruleset {
+    match load(
+        text,
+        "rules.tc",
+        &BTreeMap::from([("specified_veth".to_owned(), "IMAGE_HOST_VETH".to_owned())]),
+        &AnyDevice,
+    ) {
+        Ok((store, _)) => store.ruleset(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn generation(id: u64, text: &str, devices: &[&str], on_pass: OnPass) -> Arc<Generation> {
+    let ruleset = ruleset(text);
+    let plan = Plan::compile(&ruleset).unwrap();
+    let lane = |name: &&str| {
+        let hook = ruleset.device(&DeviceKey::local(name)).and_then(|id| plan.hook(id, Direction::Ingress));
+        Lane { hook, mac: MacAddr::new(0x5c, 0xb9, 1, 0xc3, 0xd9, 0x38), on_pass }
+    };
+    let egress = |key: &DeviceKey| devices.iter().position(|d| *d == key.name).map_or(Egress::None, Egress::Port);
+    Arc::new(Generation {
+        id,
+        lanes: devices.iter().map(lane).collect(),
+        egress: ruleset.devices.iter().map(egress).collect(),
+        up: ruleset.devices.iter().map(|_| AtomicBool::new(true)).collect(),
+        cells: Cells::new(ruleset.counter_words),
+        plan: Arc::new(plan),
+    })
+}
+
+impl Bench {
+    fn new(text: &str, devices: &[&str], on_pass: OnPass) -> Self {
+        let chunk_len = FRAME_LEN_MAX.next_multiple_of(64);
+        let pool = FramePool::new(PoolConfig { chunk_count: 256, chunk_len, umem: false }).unwrap();
+        let engine = Engine {
+            staging: Staging::new(pool.chunk_len(), 1),
+            pool,
+            ports: devices.iter().map(|_| Port::Mem(Mem::new())).collect(),
+            batch: Batch::new(),
+            cells: Arc::new(WorkerCells::new(devices.len())),
+            crossings: vec![Crossing::new(8, 2048)],
+            index: 0,
+            now_ms: 5,
+        };
+        let rules = Rules { current: generation(1, text, devices, on_pass), previous: None, switched: true };
+        Self { engine, rules, devices: devices.iter().map(ToString::to_string).collect() }
+    }
+
+    fn mem(&mut self, device: &str) -> &mut Mem {
+        let at = self.devices.iter().position(|d| d == device).unwrap();
+        let Port::Mem(mem) = &mut self.engine.ports[at] else { panic!("all ports of a bench are in memory") };
+        mem
+    }
+
+    /// Lets a frame in and returns what the other devices transmitted, in order.
+    fn one(&mut self, device: &str, frame: &[u8]) -> Vec<(String, Vec<u8>)> {
+        self.mem(device).push(frame);
+        assert!(self.engine.step(&self.rules));
+        assert!(!self.engine.step(&self.rules), "one step is enough for one frame");
+        let mut out = Vec::new();
+        for name in self.devices.clone() {
+            while let Some(frame) = self.mem(&name).pop() {
+                out.push((name.clone(), frame));
+            }
+        }
+        self.balance();
+        out
+    }
+
+    fn dropped(&self, port: usize, reason: DropReason) -> u64 {
+        self.engine.cells.ports[port].drops[reason.index()].load(Ordering::Relaxed)
+    }
+
+    /// Every frame that came has gone somewhere, and no buffer is held.
+    fn balance(&self) {
+        let load = |cell: &std::sync::atomic::AtomicU64| cell.load(Ordering::Relaxed);
+        for port in &self.engine.cells.ports {
+            let came = load(&port.rx_frames) + load(&port.mirrored) + load(&port.crossed_in);
+            let dropped: u64 = port.drops.iter().map(load).sum();
+            let went = load(&port.handed) + load(&port.refused) + load(&port.passed) + load(&port.crossed) + dropped;
+            assert_eq!(came, went, "{port:?}");
+        }
+        assert_eq!(self.engine.pool.outstanding(), 0);
+    }
+}
+
+fn udp(port: u16) -> Vec<u8> {
+    let mut frame = Vec::new();
+    etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], [0x5c, 0xb9, 1, 0xc3, 0xd9, 0x38])
+        .ipv4([198, 18, 0, 2], [198, 51, 100, 10], 64)
+        .udp(40000, port)
+        .write(&mut frame, b"plate")
+        .unwrap();
+    frame
+}
+
+const TAKE_7: &str = "tc qdisc add dev a ingress\ntc filter add dev a parent ffff: prio 1 protocol ip u32 \
+    match ip dport 7 0xffff action skbmod set dmac 70:00:00:00:00:00 action mirred egress redirect dev b\n";
+const TAKE_8: &str = "tc qdisc add dev a ingress\ntc filter add dev a parent ffff: prio 1 protocol ip u32 \
+    match ip dport 8 0xffff action mirred egress redirect dev b\n";
+
+#[test]
+fn the_golden_frames_leave_the_worker_as_they_leave_the_kernel() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for (case, input, output) in [
+        ("seed_step4_as_shown", "eth0", "IMAGE_HOST_VETH"),
+        ("seed_step4_literal", "eth0", "IMAGE_HOST_VETH"),
+        ("seed_step6_as_shown", "IMAGE_HOST_VETH", "eth0"),
+        ("skbmod", "eth0", "v0"),
+    ] {
+        let case = golden.join(case);
+        let text = std::fs::read_to_string(case.join("rules.tc")).unwrap();
+        // Lines that tc refuses are part of some cases; a worker only ever gets rules that were accepted.
+        let log = std::fs::read_to_string(case.join("out/tc.log")).unwrap();
+        let accepted: Vec<&str> =
+            log.lines().filter(|l| l.contains("] rc=0 ")).map(|l| l.split_once("rc=0 ").unwrap().1).collect();
+        assert!(!accepted.is_empty() && !text.is_empty());
+        let mut bench = Bench::new(&(accepted.join("\n") + "\n"), &[input, output], OnPass::KernelHasIt);
+        let mut reader = PcapReader::open(&case.join("in.pcap")).unwrap();
+        let mut sent = Vec::new();
+        while let Some((_, frame)) = reader.next().unwrap() {
+            let frame = frame.to_vec();
+            sent.extend(bench.one(input, &frame).into_iter().filter(|(device, _)| device == output).map(|(_, f)| f));
+        }
+        let mut kernel = PcapReader::open(&case.join(format!("out/{output}.pcap"))).unwrap();
+        let mut expected = Vec::new();
+        while let Some((_, frame)) = kernel.next().unwrap() {
+            expected.push(frame.to_vec());
+        }
+        assert!(sent == expected, "{}: {} frames, the kernel sent {}", case.display(), sent.len(), expected.len());
+    }
+}
+
+#[test]
+fn what_no_rule_takes_is_the_kernels_or_has_no_stack_or_is_stranded() {
+    for (on_pass, reason) in [
+        (OnPass::KernelHasIt, None),
+        (OnPass::NoStack, Some(DropReason::NoStack)),
+        (OnPass::Stranded, Some(DropReason::Stranded)),
+    ] {
+        let mut bench = Bench::new(TAKE_7, &["a", "b"], on_pass);
+        assert!(bench.one("a", &udp(9)).is_empty());
+        let passed = bench.engine.cells.ports[0].passed.load(Ordering::Relaxed);
+        match reason {
+            None => assert_eq!(passed, 1),
+            Some(reason) => assert_eq!((passed, bench.dropped(0, reason)), (0, 1)),
+        }
+    }
+}
+
+#[test]
+fn a_frame_steered_by_the_old_rules_is_forwarded_by_them_until_they_are_forgotten() {
+    let mut bench = Bench::new(TAKE_7, &["a", "b"], OnPass::Stranded);
+    let old = std::mem::replace(&mut bench.rules.current, generation(2, TAKE_8, &["a", "b"], OnPass::Stranded));
+    bench.rules.previous = Some(Arc::clone(&old));
+    assert_eq!(bench.one("a", &udp(7)).len(), 1, "steered by the old rules");
+    assert_eq!(bench.one("a", &udp(8)).len(), 1, "steered by the new rules");
+    bench.rules.previous = None;
+    assert!(bench.one("a", &udp(7)).is_empty());
+    assert_eq!(bench.dropped(0, DropReason::Stranded), 1);
+    let base = ruleset(TAKE_7).actions[0].counters;
+    assert_eq!(old.cells.word(base + ActionWord::PACKETS), 1);
+}
+
+#[test]
+fn behind_a_tap_the_old_rules_hold_until_the_kernels_program_has_changed() {
+    let mut bench = Bench::new(TAKE_7, &["a", "b"], OnPass::KernelHasIt);
+    let new = generation(2, TAKE_8, &["a", "b"], OnPass::KernelHasIt);
+    bench.rules.previous = Some(std::mem::replace(&mut bench.rules.current, new));
+    bench.rules.switched = false;
+    assert_eq!((bench.one("a", &udp(7)).len(), bench.one("a", &udp(8)).len()), (1, 0));
+    bench.rules.switched = true;
+    assert_eq!((bench.one("a", &udp(7)).len(), bench.one("a", &udp(8)).len()), (0, 1));
+}
+
+#[test]
+fn mirrored_copies_leave_in_order_as_rewritten_so_far_and_the_frame_follows() {
+    let text = "tc qdisc add dev a ingress\ntc filter add dev a parent ffff: prio 1 protocol all matchall \
+        action mirred egress mirror dev b action skbmod set dmac 02:00:00:00:00:77 \
+        action mirred egress mirror dev b action mirred egress redirect dev c\n";
+    let mut bench = Bench::new(text, &["a", "b", "c"], OnPass::KernelHasIt);
+    let out = bench.one("a", &udp(1));
+    let names: Vec<&str> = out.iter().map(|(d, _)| d.as_str()).collect();
+    assert_eq!(names, ["b", "b", "c"]);
+    assert_eq!(out[0].1, udp(1));
+    assert_eq!(out[1].1[..6], [2, 0, 0, 0, 0, 0x77]);
+    assert_eq!(out[1].1, out[2].1);
+}
+
+#[test]
+fn a_redirect_to_a_device_that_is_down_is_counted_and_nothing_leaves() {
+    let mut bench = Bench::new(TAKE_7, &["a", "b"], OnPass::KernelHasIt);
+    let at = ruleset(TAKE_7).device(&DeviceKey::local("b")).unwrap();
+    bench.rules.current.up[at.index()].store(false, Ordering::Relaxed);
+    assert!(bench.one("a", &udp(7)).is_empty());
+    assert_eq!(bench.dropped(0, DropReason::TargetDown), 1);
+}
+
+#[test]
+fn a_frame_for_a_port_of_another_worker_crosses_over() {
+    let mut bench = Bench::new(TAKE_7, &["a", "b"], OnPass::KernelHasIt);
+    let current = Arc::get_mut(&mut bench.rules.current).unwrap();
+    current.egress.iter_mut().for_each(|e| *e = Egress::Crossing { worker: 0, port: 1 });
+    bench.mem("a").push(&udp(7));
+    assert!(bench.engine.step(&bench.rules), "it goes to the letter box, which is this worker's own here");
+    assert!(bench.engine.step(&bench.rules));
+    assert_eq!(bench.mem("b").pop().map(|f| f.len()), Some(udp(7).len()));
+    bench.balance();
+}
