@@ -1,8 +1,10 @@
 //! The way of a frame from one worker to another: a bounded queue of preallocated buffers. Copies bytes, decides nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam::queue::ArrayQueue;
+use nix::sys::eventfd::EventFd;
 
 use crate::types::DropReason;
 
@@ -28,18 +30,23 @@ impl Crossed {
 pub struct Crossing {
     waiting: Arc<ArrayQueue<Crossed>>,
     free: Arc<ArrayQueue<Box<[u8]>>>,
+    /// The owner is about to sleep, or sleeps. Set before it looks into the box a last time, read after a frame was put in:
+    /// with sequentially consistent order on both sides one of them sees the other.
+    asleep: Arc<AtomicBool>,
+    wake: Arc<EventFd>,
 }
 
 impl Crossing {
-    /// With room for `frames` frames of at most `frame_len` bytes each; all memory is taken now.
+    /// With room for `frames` frames of at most `frame_len` bytes each; all memory is taken now. `wake` ends the owner's sleep.
     #[must_use]
-    pub fn new(frames: usize, frame_len: usize) -> Self {
+    pub fn new(frames: usize, frame_len: usize, wake: Arc<EventFd>) -> Self {
         let free = ArrayQueue::new(frames);
         for _ in 0..frames {
             let fits = free.push(vec![0; frame_len].into_boxed_slice());
             assert!(fits.is_ok(), "the queue has room for as many buffers as it was made for");
         }
-        Self { waiting: Arc::new(ArrayQueue::new(frames)), free: Arc::new(free) }
+        let waiting = Arc::new(ArrayQueue::new(frames));
+        Self { waiting, free: Arc::new(free), asleep: Arc::default(), wake }
     }
 
     /// Puts a copy of a frame in.
@@ -54,7 +61,13 @@ impl Crossing {
         }
         bytes[..frame.len()].copy_from_slice(frame);
         match self.waiting.push(Crossed { port, bytes, len: frame.len() }) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
+                    // An eventfd that cannot take one more is readable: the owner wakes up anyway.
+                    let _readable = self.wake.write(1);
+                }
+                Ok(())
+            }
             Err(crossed) => {
                 self.recycle(crossed.bytes);
                 Err(DropReason::CrossingFull)
@@ -73,8 +86,26 @@ impl Crossing {
         self.recycle(crossed.bytes);
     }
 
+    /// What ends the owner's sleep.
+    #[must_use]
+    pub fn wake(&self) -> Arc<EventFd> {
+        Arc::clone(&self.wake)
+    }
+
+    /// The owner is going to sleep. False: a frame is there, it must not.
+    #[must_use]
+    pub fn may_sleep(&self) -> bool {
+        self.asleep.store(true, Ordering::SeqCst);
+        self.is_empty()
+    }
+
+    /// The owner is awake.
+    pub fn awake(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+
     /// Whether no frame waits.
-    #[cfg(test)]
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -89,9 +120,26 @@ impl Crossing {
 mod tests {
     use super::*;
 
+    fn bell() -> Arc<EventFd> {
+        Arc::new(EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_NONBLOCK).unwrap())
+    }
+
+    #[test]
+    fn a_sleeping_owner_is_woken_and_one_that_is_awake_is_left_alone() {
+        let wake = bell();
+        let crossing = Crossing::new(4, 8, Arc::clone(&wake));
+        crossing.send(0, &[0; 8]).unwrap();
+        assert!(wake.read().is_err() && !crossing.may_sleep(), "a frame waits");
+        crossing.awake();
+        crossing.done(crossing.receive().unwrap());
+        assert!(crossing.may_sleep());
+        crossing.send(0, &[0; 8]).unwrap();
+        assert_eq!(wake.read(), Ok(1));
+    }
+
     #[test]
     fn frames_cross_in_order_and_a_full_box_says_so() {
-        let crossing = Crossing::new(2, 64);
+        let crossing = Crossing::new(2, 64, bell());
         crossing.send(1, &[1; 60]).unwrap();
         crossing.send(3, &[2; 64]).unwrap();
         assert_eq!(crossing.send(0, &[3; 60]), Err(DropReason::CrossingFull));
@@ -111,7 +159,7 @@ mod tests {
 
     #[test]
     fn many_senders_lose_nothing_that_they_were_told_was_sent() {
-        let crossing = Crossing::new(16, 8);
+        let crossing = Crossing::new(16, 8, bell());
         let sent: usize = std::thread::scope(|scope| {
             let senders: Vec<_> = (0..3)
                 .map(|n| {

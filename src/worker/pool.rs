@@ -88,11 +88,14 @@ impl Pool {
     /// # Errors
     /// See [`WorkerError`]; what was started is stopped again.
     pub fn start(seats: Vec<Seat>, idle: Idle, frame_len_max: usize) -> Result<Self, WorkerError> {
-        let crossings: Vec<Crossing> = if seats.len() > 1 {
-            seats.iter().map(|_| Crossing::new(CROSSING_LEN, frame_len_max)).collect()
-        } else {
-            vec![Crossing::new(1, 0)]
-        };
+        // A single worker sends to nobody.
+        let room = if seats.len() > 1 { (CROSSING_LEN, frame_len_max) } else { (1, 0) };
+        let mut crossings = Vec::new();
+        for worker in 0..seats.len() {
+            let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+            let wake = EventFd::from_flags(flags).map_err(|e| WorkerError::Start { worker, source: e.into() })?;
+            crossings.push(Crossing::new(room.0, room.1, Arc::new(wake)));
+        }
         let mut pool = Self { workers: Vec::new() };
         for (index, seat) in seats.into_iter().enumerate() {
             match spawn(index, seat, &crossings, idle) {
@@ -171,14 +174,12 @@ fn spawn(index: usize, seat: Seat, crossings: &[Crossing], idle: Idle) -> Result
         return Err(WorkerError::Ports { worker: index, ports: seat.ports.len() });
     }
     let cells = Arc::new(WorkerCells::new(seat.ports.len()));
-    let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
-        .map_err(|e| failed(e.into()))?;
     let shared = Arc::new(Shared {
         rules: ArcSwap::from_pointee(seat.rules),
         settled: AtomicU64::new(0),
         switched: AtomicU64::new(0),
         stop: AtomicBool::new(false),
-        wake,
+        wake: crossings[index].wake(),
         cells: Arc::clone(&cells),
         ports: std::sync::Mutex::new(Vec::with_capacity(seat.ports.len())),
     });

@@ -37,7 +37,7 @@ pub struct Shared {
     /// Told to stop.
     pub stop: AtomicBool,
     /// Ends a sleep.
-    pub wake: EventFd,
+    pub wake: Arc<EventFd>,
     /// What the worker counts.
     pub cells: Arc<WorkerCells>,
     /// The ports' own statistics, as last published.
@@ -87,8 +87,12 @@ pub(super) fn run(mut engine: Engine, shared: &Shared, idle: Idle) -> Ended {
             last_work = Instant::now();
         } else if idle == Idle::Adaptive && last_work.elapsed() > SPIN {
             publish(&mut engine, shared);
-            bump(&shared.cells.sleeps, 1);
-            sleep(&engine, shared);
+            let own = &engine.crossings[engine.index];
+            if own.may_sleep() {
+                bump(&shared.cells.sleeps, 1);
+                sleep(&engine, shared);
+            }
+            own.awake();
             last_publish = Instant::now();
             last_work = last_publish;
             continue;

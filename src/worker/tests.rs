@@ -66,7 +66,7 @@ impl Bench {
             ports: devices.iter().map(|_| Port::Mem(Mem::new())).collect(),
             batch: Batch::new(),
             cells: Arc::new(WorkerCells::new(devices.len())),
-            crossings: vec![Crossing::new(8, 2048)],
+            crossings: vec![Crossing::new(8, 2048, Arc::new(nix::sys::eventfd::EventFd::new().unwrap()))],
             index: 0,
             now_ms: 5,
         };
