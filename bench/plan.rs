@@ -9,12 +9,13 @@ use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use viscum::plan::{Driver, Plan};
+use viscum::plan::{Disposition, Outlet, Packet, Plan};
 use viscum::port::pcap::PcapReader;
 use viscum::rules::Counters;
 use viscum::rules::eval::Network;
 use viscum::tc::{AnyDevice, load};
-use viscum::types::{DeviceId, Topology};
+use viscum::types::{DeviceId, Direction, MacAddr, PacketMeta, Topology};
+use viscum::wire::vlan;
 
 /// The talk's rules as they worked, and the frames of the golden case that belongs to them.
 fn scenario(case: &str) -> (viscum::rules::Ruleset, Topology, Vec<Vec<u8>>) {
@@ -32,6 +33,29 @@ fn scenario(case: &str) -> (viscum::rules::Ruleset, Topology, Vec<Vec<u8>>) {
         frames.push(frame.to_vec());
     }
     (ruleset, topology, frames)
+}
+
+/// As a worker's, for rules that copy nothing.
+struct NoCopies;
+
+impl Outlet for NoCopies {
+    type Copy = Vec<u8>;
+
+    fn is_up(&self, _: DeviceId) -> bool {
+        true
+    }
+
+    fn copy(&mut self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn settle(&mut self, _: Vec<u8>, _: &PacketMeta, _: &Disposition) -> bool {
+        true
+    }
+
+    fn random_below(&mut self, _: u32) -> u32 {
+        0
+    }
 }
 
 fn frames(c: &mut Criterion) {
@@ -52,11 +76,18 @@ fn frames(c: &mut Criterion) {
             );
         });
         group.bench_function("plan", |b| {
-            let driver = Driver { plan: &plan, topology: &topology };
+            let hook = plan.hook(DeviceId(0), Direction::Ingress).expect("the rules stand on the first device");
+            let mut buffer = vec![0; 65_536];
             b.iter_batched_ref(
                 counters,
                 |counters| {
-                    frames.iter().for_each(|f| drop(black_box(driver.receive(DeviceId(0), f, counters, &mut |_| 0))))
+                    for frame in &frames {
+                        let data = &mut buffer[..frame.len()];
+                        data.copy_from_slice(frame);
+                        let Ok(received) = vlan::receive(data, MacAddr::zero()) else { continue };
+                        let mut packet = Packet { data: &mut data[received.start..], meta: received.meta };
+                        black_box(plan.run(hook, &mut packet, counters, &mut NoCopies));
+                    }
                 },
                 BatchSize::SmallInput,
             );
