@@ -31,6 +31,20 @@ pub fn packet_socket() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Whether the kernel knows AF_XDP at all (CONFIG_XDP_SOCKETS): a socket of that family can be asked for without binding it.
+/// Missing privilege does not count as missing support.
+#[must_use]
+pub fn kernel_has_af_xdp() -> bool {
+    // SAFETY: takes integers only.
+    let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return io::Error::last_os_error().raw_os_error() != Some(libc::EAFNOSUPPORT);
+    }
+    // SAFETY: `fd` was just opened and nobody else knows it; it is closed at once.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    true
+}
+
 /// Binds a packet socket to a device and a protocol (EtherType, host order; 0 receives nothing).
 ///
 /// # Errors

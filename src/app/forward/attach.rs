@@ -9,7 +9,7 @@ use crate::ebpf::{self, Object, Refusal, Target, steer};
 use crate::host::{self, HostError, link::Link, lock::DeviceLock};
 use crate::port::PortError;
 use crate::rules::Ruleset;
-use crate::sys::bpf;
+use crate::sys::{bpf, socket::kernel_has_af_xdp};
 use crate::types::{DeviceKey, MacAddr};
 
 /// Why forwarding could not start. Whatever was attached before is gone again.
@@ -186,6 +186,7 @@ pub fn attach_all(
     config: &Config,
     taps: &BTreeMap<String, DeviceKey>,
 ) -> Result<Vec<Served>, AttachError> {
+    let af_xdp = kernel_has_af_xdp();
     let mut chosen = Vec::new();
     for device in wanted {
         let tap = device.key.netns.is_none().then(|| taps.get(&device.key.name)).flatten();
@@ -195,7 +196,7 @@ pub fn attach_all(
         }
         let choice = match tap {
             Some(tap) => Choice { way: Way::Tap(tap.clone()), reason: format!("{tap} stands in for it") },
-            None => choose(&link, config)?,
+            None => choose(&link, config, af_xdp)?,
         };
         check_rules(&device, ruleset, &choice)?;
         chosen.push((device, link, choice));

@@ -84,6 +84,14 @@ pub enum ChoiceError {
         /// What was found.
         found: String,
     },
+    /// AF_XDP was asked for and the kernel has none.
+    #[error(
+        "{device}: this kernel has no AF_XDP (CONFIG_XDP_SOCKETS); use --mode af-packet, or auto, which takes it by itself"
+    )]
+    NoAfXdp {
+        /// The device.
+        device: DeviceKey,
+    },
     /// AF_XDP was asked for and the device's peer has too large an MTU.
     #[error(
         "{device}: MTU {mtu} of {whose} is too large for native XDP (at most {NATIVE_XDP_MTU_MAX} bytes); \
@@ -101,11 +109,11 @@ pub enum ChoiceError {
     },
 }
 
-/// Chooses the way of a device that has a link.
+/// Chooses the way of a device that has a link, on a kernel that has AF_XDP or not.
 ///
 /// # Errors
-/// [`ChoiceError::Mtu`] if AF_XDP was asked for and cannot be.
-pub fn choose(link: &Link, config: &Config) -> Result<Choice, ChoiceError> {
+/// [`ChoiceError::Mtu`] and [`ChoiceError::NoAfXdp`] if AF_XDP was asked for and cannot be.
+pub fn choose(link: &Link, config: &Config, af_xdp: bool) -> Result<Choice, ChoiceError> {
     let own = config.device(&link.key);
     let asked = own.mode.unwrap_or(config.mode);
     if link.key.netns.is_some() && own.mode != Some(Mode::AfXdp) {
@@ -114,6 +122,12 @@ pub fn choose(link: &Link, config: &Config) -> Result<Choice, ChoiceError> {
     }
     if asked == Mode::AfPacket {
         return Ok(Choice { way: Way::AfPacket, reason: "asked for".to_owned() });
+    }
+    if !af_xdp {
+        if asked == Mode::AfXdp {
+            return Err(ChoiceError::NoAfXdp { device: link.key.clone() });
+        }
+        return Ok(Choice { way: Way::AfPacket, reason: "this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)".to_owned() });
     }
     let limit = (own.xdp == crate::app::config::Xdp::Native).then(|| too_large(link)).flatten();
     match (asked, limit) {
@@ -171,5 +185,66 @@ pub fn stand_ins(
             );
             Err(ChoiceError::WhichTap { found })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::config::Overrides;
+    use crate::host::link::Peer;
+    use crate::types::MacAddr;
+
+    fn config(mode: Mode) -> Config {
+        Config::load(None, Overrides { mode, ..Overrides::default() }).unwrap()
+    }
+
+    fn veth(netns: Option<&str>, peer_mtu: u32) -> Link {
+        let key = |name: &str| DeviceKey::new(netns, name);
+        let peer = Peer { ifindex: 3, key: Some(key("far")), mtu: Some(peer_mtu), tx_queues: Some(1) };
+        Link {
+            key: key("near"),
+            ifindex: 2,
+            mac: MacAddr::zero(),
+            mtu: 1500,
+            up: true,
+            carrier: true,
+            noarp: false,
+            kind: "veth".to_owned(),
+            peer: Some(peer),
+            rx_queues: 1,
+            tx_queues: 1,
+            xdp_program: None,
+        }
+    }
+
+    #[test]
+    fn auto_takes_af_xdp_where_it_can_and_says_why_not_elsewhere() {
+        let auto = config(Mode::Auto);
+        let fall_back = Way::AfXdp { may_fall_back: true };
+        assert_eq!(choose(&veth(None, 1500), &auto, true).unwrap().way, fall_back);
+        assert_eq!(choose(&veth(None, NATIVE_XDP_MTU_MAX), &auto, true).unwrap().way, fall_back);
+        for (link, af_xdp, word) in [
+            (veth(None, 32768), true, "32768"),
+            (veth(None, 1500), false, "CONFIG_XDP_SOCKETS"),
+            (veth(Some("inner"), 1500), true, "namespace"),
+        ] {
+            let choice = choose(&link, &auto, af_xdp).unwrap();
+            assert_eq!(choice.way, Way::AfPacket);
+            assert!(choice.reason.contains(word), "{}", choice.reason);
+        }
+    }
+
+    #[test]
+    fn af_xdp_that_was_asked_for_is_given_or_refused_and_never_replaced() {
+        let asked = config(Mode::AfXdp);
+        assert_eq!(choose(&veth(None, 1500), &asked, true).unwrap().way, Way::AfXdp { may_fall_back: false });
+        let too_large = choose(&veth(None, 9000), &asked, true).unwrap_err().to_string();
+        assert!(
+            too_large.contains("MTU 9000") && too_large.contains("far") && too_large.contains("--mode"),
+            "{too_large}"
+        );
+        let no_kernel = choose(&veth(None, 1500), &asked, false).unwrap_err().to_string();
+        assert!(no_kernel.contains("near") && no_kernel.contains("af-packet"), "{no_kernel}");
     }
 }
