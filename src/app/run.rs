@@ -12,6 +12,9 @@ use super::rules::{RulesError, read};
 use super::show::show;
 use crate::types::DeviceKey;
 
+/// How long a signal may wait.
+const PATIENCE: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Why `viscum run` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -62,7 +65,10 @@ pub fn run(config: &Config, printer: &Arc<dyn Printer>) -> Result<Stopped, RunEr
         stop(&running);
         return Err(ControlError::Listen { path: config.socket.clone(), source }.into());
     }
-    signals.forever().next();
+    // A worker that panicked ends the forwarder as well: its frames would wait for ever.
+    while signals.pending().next().is_none() && lock(&running).as_ref().is_some_and(Running::is_whole) {
+        std::thread::sleep(PATIENCE);
+    }
     listener.remove();
     match stop(&running) {
         Some(stopped) => Ok(stopped),

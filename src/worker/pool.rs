@@ -75,6 +75,14 @@ pub struct Worker {
     thread: JoinHandle<Ended>,
 }
 
+impl Worker {
+    /// Whether its thread runs; one that was not told to stop ends only by a panic.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !self.thread.is_finished()
+    }
+}
+
 /// All workers.
 #[derive(Debug)]
 pub struct Pool {

@@ -140,6 +140,12 @@ impl Running {
         notes
     }
 
+    /// Whether all workers are alive.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.pool.workers.iter().all(crate::worker::Worker::is_alive)
+    }
+
     /// All counters, as of now.
     #[must_use]
     pub fn counters(&self) -> Counters {
