@@ -21,9 +21,9 @@ pub enum RulesError {
         /// The system's answer.
         source: std::io::Error,
     },
-    /// It has bad lines, all of which are named.
-    #[error("{0}")]
-    Bad(Box<Diagnostics>),
+    /// Bad lines, all of which are named, in all files.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Bad(Vec<Diagnostics>),
     /// The plan cannot hold them.
     #[error(transparent)]
     Plan(#[from] crate::plan::Refusal),
@@ -95,11 +95,14 @@ pub fn load(
     let mut store = Store::new();
     store.set_now_ms(now_ms);
     let mut notes = Vec::new();
+    let mut bad = Vec::new();
     for (name, text) in files {
-        let new = load_into(&mut store, text, name, &BTreeMap::new(), devices).map_err(RulesError::Bad)?;
-        notes.extend(new.into_iter().map(|note| (name.clone(), note)));
+        match load_into(&mut store, text, name, &BTreeMap::new(), devices) {
+            Ok(new) => notes.extend(new.into_iter().map(|note| (name.clone(), note))),
+            Err(diagnostics) => bad.push(*diagnostics),
+        }
     }
-    Ok((store, notes))
+    if bad.is_empty() { Ok((store, notes)) } else { Err(RulesError::Bad(bad)) }
 }
 
 /// Rules that can run.
@@ -162,4 +165,43 @@ fn refuse_mirred_ingress(ruleset: &Ruleset) -> Result<(), RulesError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tc::AnyDevice;
+
+    fn files(texts: &[&str]) -> Vec<(String, String)> {
+        texts.iter().enumerate().map(|(n, text)| (format!("{n}.tc"), (*text).to_owned())).collect()
+    }
+
+    const TAKE: &str = "tc qdisc add dev a ingress\ntc filter add dev a parent ffff: prio 1 protocol all matchall \
+        action mirred egress redirect dev b\n";
+
+    #[test]
+    fn bad_lines_of_all_files_are_told_at_once() {
+        let error = load(&files(&["tc nonsense\n", "", "tc filter add dev a parent ffff: junk\n"]), &AnyDevice, 1);
+        let text = error.unwrap_err().to_string();
+        for name in ["0.tc", "1.tc", "2.tc"] {
+            assert!(text.contains(name), "{name} is missing in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_bypassed_device_has_no_ingress_rules_in_force_and_keeps_its_words() {
+        let (store, _) = load(&files(&[TAKE]), &AnyDevice, 1).unwrap();
+        let rules = Runnable::new(store, BTreeSet::from([DeviceKey::local("a")])).unwrap();
+        let (in_force, _) = rules.compile().unwrap();
+        assert_eq!((in_force.filters().count(), rules.ruleset.filters().count()), (0, 1));
+        assert_eq!(in_force.counter_words, rules.ruleset.counter_words);
+    }
+
+    #[test]
+    fn mirred_ingress_is_refused_by_name_with_what_to_do() {
+        let text = TAKE.replace("egress redirect", "ingress redirect");
+        let (store, _) = load(&files(&[&text]), &AnyDevice, 1).unwrap();
+        let error = Runnable::new(store, BTreeSet::new()).unwrap_err().to_string();
+        assert!(error.contains("a ingress chain 0 prio 1") && error.contains("mirred egress redirect"), "{error}");
+    }
 }
