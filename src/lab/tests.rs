@@ -29,12 +29,19 @@ fn may_run() -> bool {
     may
 }
 
+/// Tests that need the testbed take turns, in whichever process they run: its namespaces have fixed names.
+fn turn() -> nix::fcntl::Flock<std::fs::File> {
+    let file = std::fs::File::create(std::env::temp_dir().join("viscum-lab-test.lock")).unwrap();
+    nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, e)| e).unwrap()
+}
+
 /// One test, as the namespaces have fixed names.
 #[test]
 fn the_testbed_comes_up_serves_and_goes_without_a_trace() {
     if !may_run() {
         return;
     }
+    let _turn = turn();
     for deliver in [Deliver::Tap, Deliver::Veth] {
         let testbed = Testbed;
         up(&NetOptions { deliver, ..NetOptions::default() }).unwrap();
