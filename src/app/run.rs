@@ -10,6 +10,7 @@ use super::control::{ControlError, Listener, Request, Response};
 use super::forward::{ForwardError, Running, Stopped};
 use super::rules::{RulesError, read};
 use super::show::show;
+use crate::host::caps;
 use crate::types::DeviceKey;
 
 /// How long a signal may wait.
@@ -48,6 +49,9 @@ pub trait Printer: Send + Sync {
 /// [`RunError`]; nothing is left attached.
 pub fn run(config: &Config, printer: &Arc<dyn Printer>) -> Result<Stopped, RunError> {
     let files = read(&config.rules)?;
+    // Before the socket: without privilege that would fail too, and say less.
+    caps::require(&[caps::Capability::NetAdmin, caps::Capability::NetRaw, caps::Capability::Bpf])
+        .map_err(ForwardError::from)?;
     // Before anything is attached: a signal that comes early must not leave half of it, and a used socket is an error at once.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(RunError::Signals)?;
     let listener = Listener::bind(&config.socket, config.control_group.as_deref())?;

@@ -176,7 +176,7 @@ pub enum Change {
     Attach(Object),
 }
 
-/// Chooses, locks and attaches a program to every wanted device. Sockets come next: until they are there, frames pass.
+/// Chooses, locks, and attaches the XDP programs. Sockets come next, then [`attach_behind`]: until then all frames pass.
 ///
 /// # Errors
 /// [`AttachError`].
@@ -259,7 +259,8 @@ fn attach(
         }
     }
     if served.way == Way::AfPacket && served.wanted.receive {
-        drop_behind(&mut served, ruleset)?;
+        // Refused now or never: it is attached once the taps are open, see `attach_behind`.
+        steer(ruleset, served.wanted.id, Target::DropBehind)?;
     }
     served.queues = match &served.way {
         // Only now: some drivers change their queues when a program is attached.
@@ -303,6 +304,15 @@ fn falls_back(error: &AttachError) -> bool {
         ),
         AttachError::Choice(_) | AttachError::Host(_) | AttachError::Down { .. } | AttachError::Port(_) => false,
     }
+}
+
+/// Attaches the programs that drop behind the taps. The taps must be open: what is dropped must have been seen.
+///
+/// # Errors
+/// [`AttachError::Program`].
+pub fn attach_behind(served: &mut [Served], ruleset: &Ruleset) -> Result<(), AttachError> {
+    let taps = served.iter_mut().filter(|s| s.way == Way::AfPacket && s.wanted.receive);
+    taps.into_iter().try_for_each(|device| drop_behind(device, ruleset))
 }
 
 fn drop_behind(served: &mut Served, ruleset: &Ruleset) -> Result<(), AttachError> {

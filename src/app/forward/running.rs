@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::attach::{AttachError, Change, Hold, Served, attach_all};
+use super::attach::{AttachError, Change, Hold, Served, attach_all, attach_behind};
 use super::choice::{stand_ins, wanted};
-use super::seats::{Layout, generations, open};
+use super::seats::{Layout, forget_seen, generations, open};
 use super::watch::watch;
 use crate::app::config::{Config, Deliver, Poll};
 use crate::app::rules::{HostDevices, RulesError, Runnable, load};
-use crate::host::{self, caps};
+use crate::host;
 use crate::rules::Counters;
 use crate::tc::Note;
 use crate::types::{DeviceKey, Direction};
@@ -102,10 +102,9 @@ impl Running {
         let devices = HostDevices::new(config.deliver == Deliver::Tap);
         let (store, notes) = load(files, &devices, started_ms)?;
         let rules = Runnable::new(store, BTreeSet::new())?;
-        caps::require(&[caps::Capability::NetAdmin, caps::Capability::NetRaw, caps::Capability::Bpf])?;
         let taps = stand_ins(config, &rules.ruleset, &|key| host::link::exists(key).unwrap_or(false))?;
         let (ruleset, plan) = rules.compile()?;
-        let served = attach_all(wanted(&ruleset), &ruleset, config, &taps)?;
+        let mut served = attach_all(wanted(&ruleset), &ruleset, config, &taps)?;
         let layout = Layout::of(&served);
         let stop_watching = Arc::new(AtomicBool::new(false));
         let up = watch(&ruleset.devices, &stop_watching);
@@ -115,6 +114,8 @@ impl Running {
             let (pool, ports) = open(worker, &layout, &served, config)?;
             seats.push(Seat { core: cores[worker], pool, ports, rules });
         }
+        attach_behind(&mut served, &ruleset)?;
+        seats.iter_mut().for_each(|seat| forget_seen(&mut seat.pool, &mut seat.ports));
         let idle = match config.workers.poll {
             Poll::Adaptive => Idle::Adaptive,
             Poll::Busy => Idle::Busy,
@@ -154,14 +155,19 @@ impl Running {
         for worker in &self.pool.workers {
             all.merge(&worker.shared.rules.load().cells, &self.rules.ruleset);
         }
+        self.add_programs(&mut all);
+        all
+    }
+
+    /// What the programs counted of frames that they left to the kernel.
+    fn add_programs(&self, counters: &mut Counters) {
         for device in &self.served {
             if let Hold::Steering(steering) = &device.hold {
                 if let Ok(tally) = steering.counters() {
-                    all.merge(&tally, &self.rules.ruleset);
+                    counters.merge(&tally, &self.rules.ruleset);
                 }
             }
         }
-        all
     }
 
     /// Takes the ingress filters of a device away, or puts them back.
@@ -259,14 +265,31 @@ impl Running {
     }
 
     /// Detaches the programs, so that the kernel has all frames again, lets the workers finish what they have, and ends them.
+    ///
+    /// It is a bypass of everything: what was steered is still forwarded, what taps see from then on is the kernel's alone.
     #[must_use]
-    pub fn stop(self) -> Stopped {
-        let counters = self.counters();
-        let Self { mut served, pool, layout, rules, stop_watching, .. } = self;
-        stop_watching.store(true, std::sync::atomic::Ordering::Relaxed);
-        let programs: Vec<_> = served.iter_mut().map(|s| std::mem::replace(&mut s.hold, Hold::Nothing)).collect();
-        drop(programs);
+    pub fn stop(mut self) -> Stopped {
+        self.stop_watching.store(true, std::sync::atomic::Ordering::Relaxed);
+        let in_force: Vec<_> = self.pool.workers.iter().map(|w| w.shared.rules.load_full()).collect();
+        let id = self.generation + 1;
+        let nothing = Runnable {
+            store: self.rules.store.clone(),
+            ruleset: self.rules.ruleset.clone(),
+            bypassed: self.rules.ruleset.devices.iter().cloned().collect(),
+        };
+        if let Ok((ruleset, plan)) = nothing.compile() {
+            let new = generations(id, &ruleset, &plan, &self.layout, &self.served, &self.up);
+            // A worker that does not answer is ended all the same, below.
+            let _stuck = self.pool.publish(new);
+        }
+        let mut counters = self.retired.clone();
+        self.add_programs(&mut counters);
+        self.served.iter_mut().for_each(|s| s.hold = Hold::Nothing);
+        self.pool.switch(id);
+        std::thread::sleep(SETTLING);
+        let Self { served, pool, layout, rules, .. } = self;
         let ended = pool.stop();
+        in_force.iter().for_each(|generation| counters.merge(&generation.cells, &rules.ruleset));
         Stopped { served, layout, rules, counters, ended }
     }
 }

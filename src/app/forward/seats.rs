@@ -9,7 +9,7 @@ use crate::app::config::Config;
 use crate::host;
 use crate::limits::{BURST_LEN, CHUNK_LEN_XDP, FRAME_LEN_MAX, VLAN_TAG_LEN};
 use crate::plan::Plan;
-use crate::port::{AfPacket, AfXdp, FramePool, PacketConfig, PoolConfig, Port, Tap, TapConfig, XdpConfig};
+use crate::port::{AfPacket, AfXdp, Batch, FramePool, PacketConfig, PoolConfig, Port, Tap, TapConfig, XdpConfig};
 use crate::rules::Ruleset;
 use crate::types::Direction;
 use crate::worker::{Cells, Egress, Generation, Lane, OnPass};
@@ -18,6 +18,8 @@ use crate::worker::{Cells, Egress, Generation, Lane, OnPass};
 const HEADERS_LEN: usize = 14 + 2 * VLAN_TAG_LEN;
 /// Chunks beside the rings: bursts, segments of super-frames, copies.
 const CHUNKS_SPARE: u32 = 1024;
+/// Bursts that are thrown away at the start at most: several times what the ring holds.
+const FORGET_BURSTS_MAX: usize = 64;
 /// AF_PACKET's receive ring has slots of 68 KiB: this many at most, 17 MiB.
 const PACKET_RX_LEN_MAX: u32 = 256;
 
@@ -146,6 +148,23 @@ fn open_port(
         Way::Tap(tap) => {
             let open = TapConfig { name: tap.name.clone(), mtu: device.mtu };
             Ok(Port::Tap(host::netns::in_namespace(tap.netns.as_deref(), || Tap::open(&open))??))
+        }
+    }
+}
+
+/// Throws away what taps saw so far: the kernel had it as well. To be called when the programs behind the taps are attached,
+/// and before the workers start: from then on every frame is either ours or the kernel's.
+pub fn forget_seen(pool: &mut FramePool, ports: &mut [Port]) {
+    let mut batch = Batch::new();
+    for port in ports.iter_mut().filter(|p| matches!(p, Port::AfPacket(_))) {
+        for _ in 0..FORGET_BURSTS_MAX {
+            port.receive(pool, &mut batch);
+            if batch.is_empty() {
+                break;
+            }
+            while let Some(frame) = batch.pop() {
+                pool.free(frame);
+            }
         }
     }
 }
