@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{HostError, netns, output};
+use super::{HostError, netns, output, peer};
 use crate::types::{Device, DeviceKey, DeviceKind, MacAddr, Topology};
 
 /// A device.
@@ -47,12 +47,19 @@ pub struct Peer {
     pub tx_queues: Option<u32>,
 }
 
-/// How many receive queues are in use: what the driver made room for may be more. 1 if it cannot be seen from here.
+/// How many receive queues are in use: what the driver made room for may be more. 1 if it cannot be seen.
+/// /sys shows the devices of the namespace that it was mounted in, so `ip netns exec`, which mounts its own, looks elsewhere.
 #[must_use]
 pub fn active_queues(link: &Link) -> usize {
     let path = format!("/sys/class/net/{}/queues", link.key.name);
-    let Ok(entries) = std::fs::read_dir(path) else { return 1 };
-    entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("rx-")).count().max(1)
+    let names: Vec<String> = match &link.key.netns {
+        Some(netns) => output("ip", &["netns", "exec", netns, "ls", &path])
+            .map_or_else(|_| Vec::new(), |text| text.split_whitespace().map(str::to_owned).collect()),
+        None => std::fs::read_dir(path)
+            .map(|entries| entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+            .unwrap_or_default(),
+    };
+    names.iter().filter(|name| name.starts_with("rx-")).count().max(1)
 }
 
 /// Names and addresses of the devices of the caller's namespace.
@@ -81,10 +88,10 @@ pub fn find(key: &DeviceKey) -> Result<Link, HostError> {
             None => local().into_iter().map(|(name, _)| name).collect(),
             Some(_) => links.into_iter().map(|l| l.key.name).collect(),
         };
-        return Err(HostError::NoDevice { key: key.clone(), others: names.join(", ") });
+        return Err(HostError::NoDevice { key: key.clone(), others: nearest(&key.name, names) });
     };
     let mut link = links.swap_remove(at);
-    name_peer(&mut link);
+    peer::complete(&mut link);
     Ok(link)
 }
 
@@ -143,10 +150,10 @@ fn device(link: &Link) -> Device {
     Device { key: link.key.clone(), mac: link.mac, mtu: link.mtu, up: link.up && link.carrier, kind }
 }
 
-fn json(program: &str, netns: Option<&str>, args: &[&str]) -> Result<Vec<Value>, HostError> {
+pub(super) fn json(program: &str, netns: Option<&str>, args: &[&str]) -> Result<Vec<Value>, HostError> {
     let mut line: Vec<&str> = Vec::new();
     if let Some(name) = netns {
-        if !netns::path(name).exists() {
+        if !netns::exists(name) {
             return Err(HostError::NoNamespace { name: name.to_owned() });
         }
         line.extend(["-netns", name]);
@@ -194,54 +201,37 @@ fn parse(netns: Option<&str>, v: &Value) -> Option<Link> {
         peer,
         rx_queues: number(&v["num_rx_queues"]).unwrap_or(1),
         tx_queues: number(&v["num_tx_queues"]).unwrap_or(1),
-        xdp_program: number(&v["xdp"]["prog"]["id"]),
+        // With several programs attached (XDP_ATTACHED_MULTI) there is only the list.
+        xdp_program: number(&v["xdp"]["prog"]["id"]).or_else(|| number(&v["xdp"]["attached"][0]["prog"]["id"])),
     })
 }
 
-/// Finds the peer's name: in the same namespace by name, else in that which has a peer pointing back at this device.
-fn name_peer(link: &mut Link) {
-    let Some(mut peer) = link.peer.clone() else { return };
-    if let Some(key) = &peer.key {
-        let same = all(key.netns.as_deref()).unwrap_or_default();
-        if let Some(other) = same.into_iter().find(|l| l.key.name == key.name) {
-            fill(&mut peer, other);
+/// How many names a message about a missing device shows.
+const NAMES_SHOWN: usize = 8;
+
+/// Names for a message, the most similar to `wanted` first: what is missing is often a slip of the finger.
+fn nearest(wanted: &str, mut names: Vec<String>) -> String {
+    names.sort_by_cached_key(|name| (distance(wanted, name), name.clone()));
+    let hidden = names.len().saturating_sub(NAMES_SHOWN);
+    names.truncate(NAMES_SHOWN);
+    let shown = names.join(", ");
+    if hidden == 0 { shown } else { format!("{shown} and {hidden} more") }
+}
+
+/// Letters to insert, remove or replace to turn one name into the other (Levenshtein), one row of the table at a time.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
         }
-        link.peer = Some(peer);
-        return;
     }
-    let named = netns::names();
-    let places = std::iter::once(None).chain(named.iter().map(|n| Some(n.as_str())));
-    // Two pairs can have the same numbers in different namespaces: then none is named rather than the wrong one.
-    let mut found: Vec<Link> = places
-        .filter(|place| *place != link.key.netns.as_deref())
-        .flat_map(|place| all(place).unwrap_or_default())
-        .filter(|l| l.ifindex == peer.ifindex && l.peer.as_ref().is_some_and(|p| p.ifindex == link.ifindex))
-        .collect();
-    if found.len() > 1 {
-        let nsid_names = netns_ids(link);
-        found.retain(|l| l.key.netns.as_ref().is_some_and(|n| nsid_names.contains(n)));
-    }
-    if found.len() == 1 {
-        fill(&mut peer, found.remove(0));
-        link.peer = Some(peer);
-    }
+    row[b.len()]
 }
 
-fn fill(peer: &mut Peer, other: Link) {
-    peer.ifindex = other.ifindex;
-    peer.mtu = Some(other.mtu);
-    peer.tx_queues = Some(other.tx_queues);
-    peer.key = Some(other.key);
-}
-
-/// Names of the namespace that the peer is in, by the kernel's id of it (`link_netnsid`).
-fn netns_ids(link: &Link) -> Vec<String> {
-    let netns = link.key.netns.as_deref();
-    let Ok(shown) = json("ip", netns, &["-json", "link", "show", "dev", &link.key.name]) else { return Vec::new() };
-    let Some(id) = shown.first().and_then(|v| v["link_netnsid"].as_u64()) else { return Vec::new() };
-    let ids = json("ip", netns, &["-json", "netns", "list-id"]).unwrap_or_default();
-    ids.iter()
-        .filter(|v| v["nsid"].as_u64() == Some(id))
-        .filter_map(|v| v["name"].as_str().map(str::to_owned))
-        .collect()
-}
+#[cfg(test)]
+mod tests;

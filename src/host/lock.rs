@@ -1,10 +1,13 @@
 //! One instance per device. The lock is an abstract Unix socket: it is per network namespace, as ifindexes are, and the kernel
 //! removes it with the process however that ends. It guards against mistakes, not against a local user who means harm.
 
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener};
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket, sockopt::PeerCredentials,
+};
 
 use super::{HostError, link, netns};
 use crate::types::DeviceKey;
@@ -26,11 +29,12 @@ pub fn device(key: &DeviceKey) -> Result<DeviceLock, HostError> {
 
 fn bind(key: &DeviceKey, ifindex: u32) -> Result<DeviceLock, HostError> {
     let failed = || HostError::io(format!("the lock of {key}"));
-    let address = SocketAddr::from_abstract_name(format!("viscum/device/{ifindex}")).map_err(failed())?;
+    let name = format!("viscum/device/{ifindex}");
+    let address = SocketAddr::from_abstract_name(&name).map_err(failed())?;
     match UnixListener::bind_addr(&address) {
         Ok(socket) => Ok(DeviceLock { _socket: socket }),
         Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
-            let holder = holder(&address).map_or_else(String::new, |pid| format!(" (process {pid})"));
+            let holder = holder(&name).map_or_else(String::new, |pid| format!(" (process {pid})"));
             Err(HostError::Locked { key: key.clone(), holder })
         }
         Err(e) => Err(failed()(e)),
@@ -38,9 +42,12 @@ fn bind(key: &DeviceKey, ifindex: u32) -> Result<DeviceLock, HostError> {
 }
 
 /// The process that listens: the kernel stamps a listener's credentials on what connects to it (unix(7), `SO_PEERCRED`).
-fn holder(address: &SocketAddr) -> Option<i32> {
-    let stream = UnixStream::connect_addr(address).ok()?;
-    getsockopt(&stream, PeerCredentials).ok().map(|c| c.pid())
+/// Nobody accepts at a lock, so those who asked pile up there: it does not wait for room, and then tells nothing.
+fn holder(name: &str) -> Option<i32> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let asks = socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
+    connect(asks.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes()).ok()?).ok()?;
+    getsockopt(&asks, PeerCredentials).ok().map(|c| c.pid())
 }
 
 #[cfg(test)]

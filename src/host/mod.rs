@@ -4,7 +4,11 @@ pub mod caps;
 pub mod link;
 pub mod lock;
 pub mod netns;
+mod peer;
 pub mod sysctl;
+
+#[cfg(test)]
+mod tests;
 
 pub use link::{Link, Peer, topology};
 

@@ -27,7 +27,7 @@ pub fn names() -> Vec<String> {
 /// Sockets that `f` opens belong to the namespace for good. `/proc/sys/net` is the namespace's there, `/sys/class/net` is not.
 ///
 /// # Errors
-/// [`HostError::NoNamespace`] and [`HostError::Enter`].
+/// [`HostError::NoNamespace`] and [`HostError::Enter`]; [`HostError::Io`] if there can be no more threads.
 ///
 /// # Panics
 /// If `f` does.
@@ -35,18 +35,25 @@ pub fn in_namespace<T: Send>(name: Option<&str>, f: impl FnOnce() -> T + Send) -
     let Some(name) = name else { return Ok(f()) };
     let file = open(name)?;
     std::thread::scope(|scope| {
-        let inside = scope.spawn(move || {
+        let inside = std::thread::Builder::new().spawn_scoped(scope, move || {
             nix::sched::setns(&file, nix::sched::CloneFlags::CLONE_NEWNET)
                 .map_err(|e| HostError::Enter { name: name.to_owned(), source: e.into() })?;
             Ok(f())
         });
+        let inside = inside.map_err(HostError::io(format!("a thread inside the network namespace {name}")))?;
         inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-fn open(name: &str) -> Result<File, HostError> {
+/// Whether there is a namespace of this name. A path is no name.
+#[must_use]
+pub fn exists(name: &str) -> bool {
     let plain = !name.is_empty() && !name.contains('/') && name != "." && name != "..";
-    if !plain || !path(name).exists() {
+    plain && path(name).exists()
+}
+
+fn open(name: &str) -> Result<File, HostError> {
+    if !exists(name) {
         return Err(HostError::NoNamespace { name: name.to_owned() });
     }
     File::open(path(name)).map_err(|source| HostError::Enter { name: name.to_owned(), source })
