@@ -1,0 +1,58 @@
+//! What a forwarder could leave behind, as text: programs, qdiscs, filters, features, sysctls. Compared before and after.
+
+use std::time::{Duration, Instant};
+
+use viscum::lab::net::{APPLICATION, MEC};
+use viscum::lab::shell;
+
+use super::testbed::sh;
+
+/// Everything of the testbed's two forwarding namespaces that a forwarder may change.
+pub fn state() -> String {
+    let mut text = String::new();
+    for netns in [MEC, APPLICATION] {
+        let links = sh(netns, "ip -d link show");
+        for line in links.lines().filter(|l| l.contains("xdp") || l.contains("prog/")) {
+            text += &format!("{netns}: {}\n", line.trim());
+        }
+        for device in devices(netns) {
+            text += &format!("{netns} {device}: {}\n", sh(netns, &format!("tc qdisc show dev {device}")).trim());
+            for hook in ["ingress", "egress"] {
+                let filters = shell::run(Some(netns), &format!("tc filter show dev {device} {hook}"));
+                text += &format!("{netns} {device} {hook}: {}\n", filters.unwrap_or_default().trim());
+            }
+            text += &sh(netns, &format!("ethtool -k {device}"));
+            text += &sh(netns, &format!("ip -o link show {device}")).replace("LOWERLAYERDOWN", "UP");
+        }
+    }
+    text + &programs()
+}
+
+fn devices(netns: &str) -> Vec<String> {
+    let links = sh(netns, "ip -o link show");
+    let names = links.lines().filter_map(|l| l.split(": ").nth(1));
+    names.map(|n| n.split('@').next().unwrap().to_owned()).filter(|n| n != "lo").collect()
+}
+
+/// The loaded programs that are ours, whichever way they are attached (tcx is seen by no tc of Debian 12).
+fn programs() -> String {
+    let list = shell::run(None, "bpftool prog show").unwrap();
+    list.lines().filter(|l| l.contains("name viscum")).map(|l| format!("{l}\n")).collect()
+}
+
+/// Waits until all is as before: the kernel frees programs a little later than their holders end.
+pub fn assert_nothing(before: &str) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let now = state();
+        if now == before {
+            return;
+        }
+        if Instant::now() > deadline {
+            let old: Vec<&str> = before.lines().collect();
+            let added: Vec<&str> = now.lines().filter(|l| !old.contains(l)).collect();
+            panic!("something was left or changed:\n{}", added.join("\n"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
