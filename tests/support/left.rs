@@ -21,7 +21,8 @@ pub fn state() -> String {
                 let filters = shell::run(Some(netns), &format!("tc filter show dev {device} {hook}"));
                 text += &format!("{netns} {device} {hook}: {}\n", filters.unwrap_or_default().trim());
             }
-            text += &sh(netns, &format!("ethtool -k {device}"));
+            // What is in force. A tap's offloads are off until a reader asks for them, and "requested" in the listing until one has come.
+            text += &sh(netns, &format!("ethtool -k {device}")).replace(" [requested on]", "");
             text += &sh(netns, &format!("ip -o link show {device}")).replace("LOWERLAYERDOWN", "UP");
         }
     }

@@ -80,8 +80,9 @@ impl Session {
         std::thread::spawn(move || {
             let (stream, _) = accept(&listener);
             let mut answers = stream.try_clone().unwrap();
+            answers.set_nodelay(true).unwrap();
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                if writeln!(answers, "{line}").is_err() {
+                if answers.write_all(format!("{line}\n").as_bytes()).is_err() {
                     break;
                 }
             }
@@ -93,12 +94,13 @@ impl Session {
             in_namespace(Some(client), || {
                 let stream = TcpStream::connect_timeout(&to, PATIENCE).unwrap();
                 stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                stream.set_nodelay(true).unwrap();
                 let mut keys = stream.try_clone().unwrap();
                 let mut lines = BufReader::new(stream).lines();
                 let mut count = 0;
                 while !seen.load(Ordering::Relaxed) {
                     let typed = format!("line {count}");
-                    writeln!(keys, "{typed}").unwrap();
+                    keys.write_all(format!("{typed}\n").as_bytes()).unwrap();
                     assert_eq!(lines.next().unwrap().unwrap(), typed);
                     count += 1;
                     std::thread::sleep(Duration::from_millis(2));
