@@ -1,8 +1,8 @@
 # Two commands do everything on a fresh Debian 12 machine with a Rust toolchain: `make demo` and `make test`.
 
 BUILD_PACKAGES = clang llvm m4 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev
-RUN_PACKAGES   = iproute2 ethtool iputils-ping iperf3 tesseract-ocr fonts-dejavu-core
-TEST_PACKAGES  = curl tshark socat procps python3
+RUN_PACKAGES   = iproute2 procps ethtool iputils-ping iperf3 tesseract-ocr fonts-dejavu-core
+TEST_PACKAGES  = tshark bpftool util-linux
 
 CARGO ?= cargo
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)

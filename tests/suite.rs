@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod cli;
+mod errors;
 mod forward;
 mod golden;
+mod lifecycle;
 mod support;
 mod tidy;

@@ -69,6 +69,10 @@ impl Devices for HostDevices {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         *known.entry(key.clone()).or_insert_with(|| host::link::exists(key).unwrap_or(false))
     }
+
+    fn has_namespace(&self, netns: &str) -> bool {
+        host::netns::exists(netns)
+    }
 }
 
 /// Reads rules files, in order.

@@ -27,6 +27,11 @@ use crate::types::{DeviceId, DeviceKey};
 pub trait Devices {
     /// Whether this device exists now.
     fn exists(&self, key: &DeviceKey) -> bool;
+
+    /// Whether this network namespace exists now; `true` where that cannot be known.
+    fn has_namespace(&self, _netns: &str) -> bool {
+        true
+    }
 }
 
 /// Every device exists: for checks without a host.
@@ -223,6 +228,11 @@ fn check_device(netns: Option<&str>, word: &Word, devices: &dyn Devices) -> Resu
     let key = DeviceKey::new(netns, &word.text);
     if devices.exists(&key) {
         return Ok(());
+    }
+    if let Some(netns) = netns.filter(|netns| !devices.has_namespace(netns)) {
+        // `netns_switch()` of iproute2.
+        let message = format!("Cannot open network namespace \"{netns}\": No such file or directory");
+        return Err(TcError::parse(message, word.token, "see \"ip netns\" for the namespaces there are".to_owned()));
     }
     let hint = match netns {
         Some(netns) => format!("see \"ip -n {netns} link\" for the devices there are"),
