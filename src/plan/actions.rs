@@ -5,9 +5,9 @@ use super::run::{Place, Run, View};
 use super::{Disposition, Outlet, Overlimits, Packet};
 use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, MIRRED_NEST_MAX};
 use crate::rules::{ActionWord, Control, CounterSink, RandomKind};
-use crate::types::{DeviceId, Direction, DropReason, PacketMeta, ethertype};
-use crate::wire::be16;
+use crate::types::{Checksums, DeviceId, Direction, DropReason, PacketMeta, ethertype};
 use crate::wire::headers::{IPV4_LEN_MIN, IPV6_LEN};
+use crate::wire::{be16, csum};
 
 /// How it goes on after a step, a list of steps, a filter or a hook.
 #[derive(Clone, Copy)]
@@ -88,7 +88,23 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
                 self.skbmod(base, view.bytes, fits, control)
             }
             Op::SkbmodShot => self.skbmod(base, view.bytes, false, Control::Shot),
+            Op::Csum { update, control } => self.csum(base, view, update, control),
         }
+    }
+
+    /// `tcf_csum_act()`, net/sched/act_csum.c. With control `drop` it fails before anything is computed.
+    fn csum(&mut self, base: u32, view: &mut View<'_, '_>, update: Checksums, control: Control) -> After {
+        self.counters.count_action(base, view.bytes);
+        let start = match view.place.direction {
+            Direction::Ingress => ETHERNET_LEN,
+            Direction::Egress => 0,
+        };
+        let Packet { data, meta } = &mut *view.packet;
+        if control != Control::Shot && csum::mend(data, meta.protocol, start, update) {
+            return After::Control(control);
+        }
+        self.counters.add(base + ActionWord::DROPS, 1);
+        After::Control(Control::Shot)
     }
 
     /// The end of `tcf_gact_act()`, net/sched/act_gact.c.

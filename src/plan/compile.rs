@@ -250,6 +250,7 @@ fn op(action: &Action) -> Op {
                 control: edit.control,
             }
         }
+        Action::Csum(csum) => Op::Csum { update: csum.update, control: csum.control },
         Action::Skbmod(edit) if edit.control == Control::Shot => Op::SkbmodShot,
         Action::Skbmod(edit) if edit.ecn => Op::Ecn { control: edit.control },
         Action::Skbmod(edit) if edit.swap_mac => Op::SwapMac { control: edit.control },

@@ -1,7 +1,7 @@
 //! What a plan's flat arrays hold. Data only: `compile` writes it, `run`, `filters` and `actions` read it.
 
 use crate::rules::{Control, RandomKind};
-use crate::types::{DeviceId, Direction, PacketType, Protocol};
+use crate::types::{Checksums, DeviceId, Direction, PacketType, Protocol};
 
 /// A stretch of one of the arrays.
 #[derive(Clone, Copy, Debug, Default)]
@@ -181,6 +181,10 @@ pub(super) enum Op {
     },
     /// skbmod with control `drop`: it counts as a failure before anything is rewritten.
     SkbmodShot,
+    Csum {
+        update: Checksums,
+        control: Control,
+    },
 }
 
 /// What skbedit changes.

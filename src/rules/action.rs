@@ -1,6 +1,6 @@
 //! Actions: what is done with a frame that a filter matched, and how to go on after it.
 
-use crate::types::{DeviceId, MacAddr, PacketType};
+use crate::types::{Checksums, DeviceId, MacAddr, PacketType};
 
 /// Position of an action in [`super::Ruleset::actions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,6 +36,8 @@ pub enum Action {
     Skbedit(Skbedit),
     /// `skbmod`: change the Ethernet header (or ECN).
     Skbmod(Skbmod),
+    /// `csum`: compute checksums anew.
+    Csum(Csum),
 }
 
 impl Action {
@@ -47,6 +49,7 @@ impl Action {
             Self::Mirred(_) => "mirred",
             Self::Skbedit(_) => "skbedit",
             Self::Skbmod(_) => "skbmod",
+            Self::Csum(_) => "csum",
         }
     }
 
@@ -58,6 +61,7 @@ impl Action {
             Self::Mirred(a) => a.control,
             Self::Skbedit(a) => a.control,
             Self::Skbmod(a) => a.control,
+            Self::Csum(a) => a.control,
         }
     }
 }
@@ -168,6 +172,15 @@ pub struct Skbmod {
     pub swap_mac: bool,
     /// `ecn`: mark congestion.
     pub ecn: bool,
+    /// How to go on.
+    pub control: Control,
+}
+
+/// `csum`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Csum {
+    /// Which checksums it computes.
+    pub update: Checksums,
     /// How to go on.
     pub control: Control,
 }

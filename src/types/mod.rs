@@ -1,9 +1,11 @@
 //! The words that every layer shares: devices, VLAN tags, packet types, verdict and drop reasons. Plain data, no behaviour of a layer.
 
+mod csum;
 mod device;
 mod drop_reason;
 mod packet;
 
+pub use csum::Checksums;
 pub use device::{Device, DeviceId, DeviceKey, DeviceKind, Direction, Topology};
 pub use drop_reason::DropReason;
 pub use packet::{PacketMeta, PacketType, Protocol, VlanTag, ethertype};

@@ -1,6 +1,7 @@
 //! Bytes on the wire: headers, VLAN tags, checksums, segmentation. Works on slices only; it decides nothing about a frame's way.
 
 pub mod checksum;
+pub mod csum;
 pub mod headers;
 pub mod segment;
 pub mod vlan;

@@ -9,12 +9,12 @@ use rand::seq::SliceRandom;
 
 use super::frames::{MACS, pick};
 use crate::rules::{
-    Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Filter, FlowerKey, FlowerRule, Gact,
-    Hook, MatchallRule, Mirred, MirredMode, NodeWord, PortMatch, Random, RandomKind, Ruleset, Skbedit, Skbmod, U32Base,
-    U32Key, U32Mark, U32Node,
+    Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Csum, Filter, FlowerKey, FlowerRule,
+    Gact, Hook, MatchallRule, Mirred, MirredMode, NodeWord, PortMatch, Random, RandomKind, Ruleset, Skbedit, Skbmod,
+    U32Base, U32Key, U32Mark, U32Node,
 };
 use crate::types::{
-    Device, DeviceId, DeviceKey, DeviceKind, Direction, MacAddr, PacketType, Protocol, Topology, ethertype,
+    Checksums, Device, DeviceId, DeviceKey, DeviceKind, Direction, MacAddr, PacketType, Protocol, Topology, ethertype,
 };
 
 /// Copies that one frame may cause at one level of mirred, roughly; deeper levels are the power of it.
@@ -92,7 +92,7 @@ fn calm(ruleset: &mut Ruleset, restarts: bool) {
 fn has_jump(action: &Action) -> bool {
     let random = match action {
         Action::Gact(gact) => gact.random.as_ref().map(|r| r.control),
-        Action::Mirred(_) | Action::Skbedit(_) | Action::Skbmod(_) => None,
+        Action::Mirred(_) | Action::Skbedit(_) | Action::Skbmod(_) | Action::Csum(_) => None,
     };
     [Some(action.control()), random].into_iter().flatten().any(|c| matches!(c, Control::Jump(_)))
 }
@@ -149,7 +149,7 @@ impl Maker<'_> {
     }
 
     fn instance(&mut self, index: u32) -> ActionInstance {
-        let kind = self.rng.gen_range(0..12);
+        let kind = self.rng.gen_range(0..13);
         // What only rewrites is mostly followed by something that sends the frame on.
         let control = if kind > 5 && self.chance(0.5) { Control::Pipe } else { self.control() };
         let action = match kind {
@@ -163,6 +163,7 @@ impl Maker<'_> {
                 inheritdsfield: self.chance(0.15),
                 control,
             }),
+            9 => Action::Csum(Csum { update: Checksums(self.rng.gen_range(0..128)), control }),
             _ => Action::Skbmod(Skbmod {
                 dmac: self.maybe(0.5, |m| MacAddr::from(m.mac())),
                 smac: self.maybe(0.5, |m| MacAddr::from(m.mac())),
@@ -233,7 +234,9 @@ impl Maker<'_> {
         let mut ids: Vec<ActionId> = (0..len).map(|_| ActionId(self.rng.gen_range(0..actions.len() as u32))).collect();
         if self.chance(0.5) {
             // As people write it: rewrite, then send.
-            ids.sort_by_key(|id| !matches!(actions[id.index()].action, Action::Skbedit(_) | Action::Skbmod(_)));
+            ids.sort_by_key(|id| {
+                !matches!(actions[id.index()].action, Action::Skbedit(_) | Action::Skbmod(_) | Action::Csum(_))
+            });
         }
         ids
     }

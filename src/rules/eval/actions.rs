@@ -3,9 +3,10 @@
 use super::{Outcome, Run, Skb};
 use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, MIRRED_NEST_MAX};
 use crate::rules::{
-    Action, ActionId, ActionWord, Control, CounterSink, Gact, Mirred, MirredMode, RandomKind, Skbedit, Skbmod,
+    Action, ActionId, ActionWord, Control, CounterSink, Csum, Gact, Mirred, MirredMode, RandomKind, Skbedit, Skbmod,
 };
 use crate::types::{DeviceId, Direction, DropReason, ethertype};
+use crate::wire;
 
 /// Where a frame is when an action sees it.
 #[derive(Clone, Copy)]
@@ -51,6 +52,7 @@ impl Run<'_> {
             Action::Mirred(mirred) => self.mirred(mirred, base, skb, bytes),
             Action::Skbedit(skbedit) => self.skbedit(skbedit, base, skb, bytes),
             Action::Skbmod(skbmod) => self.skbmod(skbmod, base, skb, bytes),
+            Action::Csum(csum) => self.csum(csum, base, skb, bytes),
         }
     }
 
@@ -111,6 +113,19 @@ impl Run<'_> {
             return Outcome::Control(Control::Shot);
         }
         Outcome::Control(edit.control)
+    }
+
+    /// `tcf_csum_act()`, net/sched/act_csum.c.
+    fn csum(&mut self, csum: &Csum, base: u32, skb: &mut Skb, bytes: u64) -> Outcome {
+        self.counters.count_action(base, bytes);
+        let data_start = if self.place().direction == Direction::Ingress { ETHERNET_LEN } else { 0 };
+        let whole = csum.control != Control::Shot
+            && wire::csum::mend(&mut skb.data, skb.meta.protocol, data_start, csum.update);
+        if !whole {
+            self.counters.add(base + ActionWord::DROPS, 1);
+            return Outcome::Control(Control::Shot);
+        }
+        Outcome::Control(csum.control)
     }
 
     /// Rewrites; false if the frame is too short for it.

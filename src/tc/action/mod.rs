@@ -1,5 +1,6 @@
 //! The list of actions of a filter: `action KIND … action KIND …`. What a kind means is in its own file.
 
+pub mod csum;
 pub mod gact;
 pub mod mirred;
 pub mod skbedit;
@@ -10,7 +11,7 @@ use super::command::Word;
 use super::error::{TcError, exit};
 use super::number::{get_u32, matches};
 use crate::limits::ACTIONS_PER_FILTER_MAX;
-use crate::rules::{Control, Gact, MirredMode, Skbedit, Skbmod};
+use crate::rules::{Control, Csum, Gact, MirredMode, Skbedit, Skbmod};
 use crate::types::Direction;
 
 /// An action as written.
@@ -37,6 +38,8 @@ pub enum ActionParams {
     Skbedit(Skbedit),
     /// `skbmod`; as `skbedit`.
     Skbmod(Skbmod),
+    /// `csum`.
+    Csum(Csum),
 }
 
 impl ActionParams {
@@ -48,6 +51,7 @@ impl ActionParams {
             Self::Mirred(_) => "mirred",
             Self::Skbedit(_) => "skbedit",
             Self::Skbmod(_) => "skbmod",
+            Self::Csum(_) => "csum",
         }
     }
 }
@@ -69,7 +73,6 @@ pub struct MirredSpec {
 const OTHER_KINDS: &[&str] = &[
     "bpf",
     "connmark",
-    "csum",
     "ct",
     "ctinfo",
     "gate",
@@ -147,6 +150,7 @@ fn one(args: &mut Args<'_>) -> Result<ActionSpec, TcError> {
         "mirred" => mirred::parse(args)?,
         "skbedit" => skbedit::parse(args)?,
         "skbmod" => skbmod::parse(args)?,
+        "csum" => csum::parse(args)?,
         _ if gact::control_word(word).is_none() && OTHER_KINDS.contains(&word) => {
             return Err(TcError::unsupported(&format!("the action {word}"), token));
         }

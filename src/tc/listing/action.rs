@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Source;
 use crate::rules::{Action, ActionWord};
-use crate::tc::action::{gact, mirred, skbedit, skbmod};
+use crate::tc::action::{csum, gact, mirred, skbedit, skbmod};
 use crate::tc::store::ActionState;
 
 /// Seconds that listings show: `installed`, `used`, `firstused`.
@@ -24,6 +24,7 @@ impl Source<'_> {
             Action::Mirred(a) => mirred::text(a, &self.store.device_key(a.device).name),
             Action::Skbedit(a) => skbedit::text(a),
             Action::Skbmod(a) => skbmod::text(a),
+            Action::Csum(a) => csum::text(a),
         };
         let _ = write!(
             out,
@@ -60,6 +61,7 @@ impl Source<'_> {
             Action::Mirred(a) => mirred::json(a, &self.store.device_key(a.device).name, &mut map),
             Action::Skbedit(a) => skbedit::json(a, &mut map),
             Action::Skbmod(a) => skbmod::json(a, &mut map),
+            Action::Csum(a) => csum::json(a, &mut map),
         }
         map.insert("index".to_owned(), state.index.into());
         map.insert("ref".to_owned(), state.binds.into());

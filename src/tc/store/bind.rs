@@ -94,6 +94,7 @@ impl Store {
             ActionParams::Skbmod(edit) if skbmod::is_empty(edit) => return Err(nothing()),
             ActionParams::Skbedit(edit) => Action::Skbedit(edit.clone()),
             ActionParams::Skbmod(edit) => Action::Skbmod(edit.clone()),
+            ActionParams::Csum(csum) => Action::Csum(csum.clone()),
         })
     }
 }

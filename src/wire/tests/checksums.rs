@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 
 use super::{Shape, verified};
-use crate::wire::be16;
+use crate::types::Checksums;
 use crate::wire::checksum::{Sum, checksum, complete_at, complete_partial, pseudo_header, update};
 use crate::wire::headers::Transport;
+use crate::wire::{be16, csum};
 
 /// RFC 1071, word by word.
 fn dumb(bytes: &[u8]) -> u16 {
@@ -125,4 +126,33 @@ fn the_largest_sum_folds() {
     let sum = Sum::default().bytes(&[0xff; 65_536]);
     assert_eq!(sum.fold(), 0xffff);
     assert_eq!(sum.word(1).fold(), 1);
+}
+
+proptest! {
+    /// The action `csum` restores what etherparse computed, behind any tags, and nothing else.
+    #[test]
+    fn mended_checksums_are_those_of_etherparse(
+        bits in 0u8..128,
+        payload in proptest::collection::vec(any::<u8>(), 0..80),
+        junk in any::<[u8; 2]>(),
+    ) {
+        let shape = Shape::new(bits);
+        // The outer tag is taken off before tc sees a frame.
+        let mut frame = shape.frame(&payload);
+        let _tag = crate::wire::vlan::take_off(&mut frame).unwrap();
+        let start = if shape.tags > 0 { 4 } else { 0 };
+        let right = frame.split_off(start);
+        let mut damaged = right.clone();
+        let at = right.len() - payload.len() - if shape.tcp { 4 + usize::from(shape.tcp_options) * options_len(shape) } else { 2 };
+        damaged[at..at + 2].copy_from_slice(&if shape.tcp { junk } else { junk.map(|b| b | 1) });
+        let protocol = be16(&damaged, 12);
+        prop_assert!(csum::mend(&mut damaged, protocol, 14, Checksums(0x7f)));
+        prop_assert_eq!(damaged, right);
+    }
+}
+
+/// What TCP options of a shape take, in bytes.
+fn options_len(shape: Shape) -> usize {
+    let with = Shape { tcp_options: true, ..shape }.frame(&[]).len();
+    with - Shape { tcp_options: false, ..shape }.frame(&[]).len()
 }
