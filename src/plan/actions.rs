@@ -7,7 +7,7 @@ use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, MIRRED_NEST_MAX};
 use crate::rules::{ActionWord, Control, CounterSink, RandomKind};
 use crate::types::{Checksums, DeviceId, Direction, DropReason, PacketMeta, ethertype};
 use crate::wire::headers::{IPV4_LEN_MIN, IPV6_LEN};
-use crate::wire::{be16, csum};
+use crate::wire::{be16, csum, pedit};
 
 /// How it goes on after a step, a list of steps, a filter or a hook.
 #[derive(Clone, Copy)]
@@ -88,6 +88,12 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
                 self.skbmod(base, view.bytes, fits, control)
             }
             Op::SkbmodShot => self.skbmod(base, view.bytes, false, Control::Shot),
+            Op::Pedit { edits, control } => {
+                self.counters.count_action(base, view.bytes);
+                pedit::apply(view.packet.data, view.packet.meta.protocol, edits.of(&self.plan.edits));
+                view.headers = None;
+                After::Control(control)
+            }
             Op::Csum { update, control } => self.csum(base, view, update, control),
         }
     }
@@ -99,6 +105,8 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
             Direction::Ingress => ETHERNET_LEN,
             Direction::Egress => 0,
         };
+        // With an IHL below 5 the checksums are in the IP header.
+        view.headers = None;
         let Packet { data, meta } = &mut *view.packet;
         if control != Control::Shot && csum::mend(data, meta.protocol, start, update) {
             return After::Control(control);

@@ -154,7 +154,14 @@ impl Plan {
             if let Action::Mirred(mirred) = &instance.action {
                 known_device(ruleset, mirred.device)?;
             }
-            steps.push(Step { counters: instance.counters, op: op(&instance.action) });
+            let op = match &instance.action {
+                Action::Pedit(pedit) => {
+                    let edits = append(&mut self.edits, pedit.keys.iter().copied(), "pedit keys")?;
+                    Op::Pedit { edits, control: pedit.control }
+                }
+                action => op(action),
+            };
+            steps.push(Step { counters: instance.counters, op });
         }
         append(&mut self.steps, steps, "actions")
     }
@@ -219,6 +226,7 @@ pub(super) fn low48(mac: [u8; 6]) -> u64 {
     mac.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
+/// All but the words of `pedit`, which are in an array of their own.
 fn op(action: &Action) -> Op {
     match action {
         Action::Gact(gact) => match &gact.random {
@@ -250,6 +258,7 @@ fn op(action: &Action) -> Op {
                 control: edit.control,
             }
         }
+        Action::Pedit(pedit) => Op::Pedit { edits: Span::default(), control: pedit.control },
         Action::Csum(csum) => Op::Csum { update: csum.update, control: csum.control },
         Action::Skbmod(edit) if edit.control == Control::Shot => Op::SkbmodShot,
         Action::Skbmod(edit) if edit.ecn => Op::Ecn { control: edit.control },

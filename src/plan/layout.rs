@@ -181,6 +181,11 @@ pub(super) enum Op {
     },
     /// skbmod with control `drop`: it counts as a failure before anything is rewritten.
     SkbmodShot,
+    /// A stretch of `edits`.
+    Pedit {
+        edits: Span,
+        control: Control,
+    },
     Csum {
         update: Checksums,
         control: Control,

@@ -22,7 +22,7 @@ pub use driver::Driver;
 use layout::{Chain, Compare, Dispatch, Filter, Hook, Key, Node, Rule, Step};
 
 use crate::limits::MIRRED_NEST_MAX;
-use crate::types::{DeviceId, Direction, DropReason, PacketMeta};
+use crate::types::{DeviceId, Direction, DropReason, PacketMeta, PeditKey};
 
 /// A compiled ruleset.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +39,7 @@ pub struct Plan {
     rules: Vec<Rule>,
     compares: Vec<Compare>,
     steps: Vec<Step>,
+    edits: Vec<PeditKey>,
 }
 
 /// Position of a hook in a [`Plan`]. Found once, when a port is opened: [`Plan::hook`].

@@ -56,7 +56,7 @@ pub(super) struct View<'a, 'p> {
     pub place: Place,
     /// What counts as the frame's length here: fixed when the hook is entered.
     pub bytes: u64,
-    /// Found when the first flower filter asks. No action here moves a header or changes the packet type.
+    /// Found when the first flower filter asks. Forgotten by the actions that change headers.
     pub headers: Option<Headers>,
 }
 

@@ -1,6 +1,6 @@
 //! Actions: what is done with a frame that a filter matched, and how to go on after it.
 
-use crate::types::{Checksums, DeviceId, MacAddr, PacketType};
+use crate::types::{Checksums, DeviceId, MacAddr, PacketType, PeditKey};
 
 /// Position of an action in [`super::Ruleset::actions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +38,8 @@ pub enum Action {
     Skbmod(Skbmod),
     /// `csum`: compute checksums anew.
     Csum(Csum),
+    /// `pedit`: change any bytes.
+    Pedit(Pedit),
 }
 
 impl Action {
@@ -50,6 +52,7 @@ impl Action {
             Self::Skbedit(_) => "skbedit",
             Self::Skbmod(_) => "skbmod",
             Self::Csum(_) => "csum",
+            Self::Pedit(_) => "pedit",
         }
     }
 
@@ -62,6 +65,7 @@ impl Action {
             Self::Skbedit(a) => a.control,
             Self::Skbmod(a) => a.control,
             Self::Csum(a) => a.control,
+            Self::Pedit(a) => a.control,
         }
     }
 }
@@ -181,6 +185,17 @@ pub struct Skbmod {
 pub struct Csum {
     /// Which checksums it computes.
     pub update: Checksums,
+    /// How to go on.
+    pub control: Control,
+}
+
+/// `pedit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pedit {
+    /// The words that it changes, in order.
+    pub keys: Vec<PeditKey>,
+    /// Whether it was written with `ex`.
+    pub extended: bool,
     /// How to go on.
     pub control: Control,
 }

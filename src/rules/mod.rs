@@ -9,7 +9,8 @@ pub mod eval;
 pub mod filter;
 
 pub use action::{
-    Action, ActionId, ActionInstance, Control, Csum, Gact, Mirred, MirredMode, Random, RandomKind, Skbedit, Skbmod,
+    Action, ActionId, ActionInstance, Control, Csum, Gact, Mirred, MirredMode, Pedit, Random, RandomKind, Skbedit,
+    Skbmod,
 };
 pub use counters::{ActionWord, CounterSink, CounterSource, Counters, NodeWord};
 pub use filter::{

@@ -4,9 +4,11 @@ mod csum;
 mod device;
 mod drop_reason;
 mod packet;
+mod pedit;
 
 pub use csum::Checksums;
 pub use device::{Device, DeviceId, DeviceKey, DeviceKind, Direction, Topology};
 pub use drop_reason::DropReason;
 pub use packet::{PacketMeta, PacketType, Protocol, VlanTag, ethertype};
+pub use pedit::{PeditHeader, PeditKey};
 pub use pnet::util::MacAddr;

@@ -10,11 +10,12 @@ use rand::seq::SliceRandom;
 use super::frames::{MACS, pick};
 use crate::rules::{
     Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Csum, Filter, FlowerKey, FlowerRule,
-    Gact, Hook, MatchallRule, Mirred, MirredMode, NodeWord, PortMatch, Random, RandomKind, Ruleset, Skbedit, Skbmod,
-    U32Base, U32Key, U32Mark, U32Node,
+    Gact, Hook, MatchallRule, Mirred, MirredMode, NodeWord, Pedit, PortMatch, Random, RandomKind, Ruleset, Skbedit,
+    Skbmod, U32Base, U32Key, U32Mark, U32Node,
 };
 use crate::types::{
-    Checksums, Device, DeviceId, DeviceKey, DeviceKind, Direction, MacAddr, PacketType, Protocol, Topology, ethertype,
+    Checksums, Device, DeviceId, DeviceKey, DeviceKind, Direction, MacAddr, PacketType, PeditHeader, PeditKey,
+    Protocol, Topology, ethertype,
 };
 
 /// Copies that one frame may cause at one level of mirred, roughly; deeper levels are the power of it.
@@ -92,7 +93,7 @@ fn calm(ruleset: &mut Ruleset, restarts: bool) {
 fn has_jump(action: &Action) -> bool {
     let random = match action {
         Action::Gact(gact) => gact.random.as_ref().map(|r| r.control),
-        Action::Mirred(_) | Action::Skbedit(_) | Action::Skbmod(_) | Action::Csum(_) => None,
+        Action::Mirred(_) | Action::Skbedit(_) | Action::Skbmod(_) | Action::Csum(_) | Action::Pedit(_) => None,
     };
     [Some(action.control()), random].into_iter().flatten().any(|c| matches!(c, Control::Jump(_)))
 }
@@ -149,7 +150,7 @@ impl Maker<'_> {
     }
 
     fn instance(&mut self, index: u32) -> ActionInstance {
-        let kind = self.rng.gen_range(0..13);
+        let kind = self.rng.gen_range(0..14);
         // What only rewrites is mostly followed by something that sends the frame on.
         let control = if kind > 5 && self.chance(0.5) { Control::Pipe } else { self.control() };
         let action = match kind {
@@ -163,6 +164,11 @@ impl Maker<'_> {
                 inheritdsfield: self.chance(0.15),
                 control,
             }),
+            10 => Action::Pedit(Pedit {
+                keys: (0..self.rng.gen_range(1..4)).map(|_| self.pedit_key()).collect(),
+                extended: true,
+                control,
+            }),
             9 => Action::Csum(Csum { update: Checksums(self.rng.gen_range(0..128)), control }),
             _ => Action::Skbmod(Skbmod {
                 dmac: self.maybe(0.5, |m| MacAddr::from(m.mac())),
@@ -174,6 +180,20 @@ impl Maker<'_> {
             }),
         };
         ActionInstance { index, action, counters: self.words(ActionWord::LEN) }
+    }
+
+    fn pedit_key(&mut self) -> PeditKey {
+        use PeditHeader::{Eth, Ipv4, Ipv6, Network, Tcp, Udp};
+        PeditKey {
+            header: pick(self.rng, &[Network, Eth, Ipv4, Ipv6, Tcp, Udp]),
+            add: self.chance(0.3),
+            value: self.rng.r#gen(),
+            mask: pick(self.rng, &[0, 0xffff, 0xff00_ffff, u32::MAX]),
+            offset: self.rng.gen_range(-6..12) * 4,
+            at: pick(self.rng, &[0, 9, -3, 60]),
+            offmask: pick(self.rng, &[0, 0, 0x0f, 0xff]),
+            shift: pick(self.rng, &[0, 2, 6]),
+        }
     }
 
     fn random(&mut self) -> Random {
@@ -235,7 +255,10 @@ impl Maker<'_> {
         if self.chance(0.5) {
             // As people write it: rewrite, then send.
             ids.sort_by_key(|id| {
-                !matches!(actions[id.index()].action, Action::Skbedit(_) | Action::Skbmod(_) | Action::Csum(_))
+                !matches!(
+                    actions[id.index()].action,
+                    Action::Skbedit(_) | Action::Skbmod(_) | Action::Csum(_) | Action::Pedit(_)
+                )
             });
         }
         ids

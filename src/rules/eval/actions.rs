@@ -53,6 +53,11 @@ impl Run<'_> {
             Action::Skbedit(skbedit) => self.skbedit(skbedit, base, skb, bytes),
             Action::Skbmod(skbmod) => self.skbmod(skbmod, base, skb, bytes),
             Action::Csum(csum) => self.csum(csum, base, skb, bytes),
+            Action::Pedit(pedit) => {
+                self.counters.count_action(base, bytes);
+                wire::pedit::apply(&mut skb.data, skb.meta.protocol, &pedit.keys);
+                Outcome::Control(pedit.control)
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod csum;
 pub mod gact;
 pub mod mirred;
+pub mod pedit;
 pub mod skbedit;
 pub mod skbmod;
 
@@ -11,7 +12,7 @@ use super::command::Word;
 use super::error::{TcError, exit};
 use super::number::{get_u32, matches};
 use crate::limits::ACTIONS_PER_FILTER_MAX;
-use crate::rules::{Control, Csum, Gact, MirredMode, Skbedit, Skbmod};
+use crate::rules::{Control, Csum, Gact, MirredMode, Pedit, Skbedit, Skbmod};
 use crate::types::Direction;
 
 /// An action as written.
@@ -40,6 +41,8 @@ pub enum ActionParams {
     Skbmod(Skbmod),
     /// `csum`.
     Csum(Csum),
+    /// `pedit`.
+    Pedit(Pedit),
 }
 
 impl ActionParams {
@@ -52,6 +55,7 @@ impl ActionParams {
             Self::Skbedit(_) => "skbedit",
             Self::Skbmod(_) => "skbmod",
             Self::Csum(_) => "csum",
+            Self::Pedit(_) => "pedit",
         }
     }
 }
@@ -80,7 +84,6 @@ const OTHER_KINDS: &[&str] = &[
     "ipt",
     "mpls",
     "nat",
-    "pedit",
     "police",
     "sample",
     "simple",
@@ -151,6 +154,7 @@ fn one(args: &mut Args<'_>) -> Result<ActionSpec, TcError> {
         "skbedit" => skbedit::parse(args)?,
         "skbmod" => skbmod::parse(args)?,
         "csum" => csum::parse(args)?,
+        "pedit" => pedit::parse(args)?,
         _ if gact::control_word(word).is_none() && OTHER_KINDS.contains(&word) => {
             return Err(TcError::unsupported(&format!("the action {word}"), token));
         }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Source;
 use crate::rules::{Action, ActionWord};
-use crate::tc::action::{csum, gact, mirred, skbedit, skbmod};
+use crate::tc::action::{csum, gact, mirred, pedit, skbedit, skbmod};
 use crate::tc::store::ActionState;
 
 /// Seconds that listings show: `installed`, `used`, `firstused`.
@@ -25,14 +25,16 @@ impl Source<'_> {
             Action::Skbedit(a) => skbedit::text(a),
             Action::Skbmod(a) => skbmod::text(a),
             Action::Csum(a) => csum::text(a),
+            Action::Pedit(a) => pedit::text(a),
         };
         let _ = write!(
             out,
             "\n\taction order {order}: {what}index {} ref {} bind {}",
             state.index, state.binds, state.binds
         );
+        let keys = if let Action::Pedit(pedit) = &state.action { pedit::keys_text(pedit) } else { String::new() };
         if !self.options.stats {
-            out.push('\n');
+            let _ = writeln!(out, "{keys}");
             return;
         }
         let times = self.times(state);
@@ -40,6 +42,7 @@ impl Source<'_> {
         if let Some(first) = times.first_used {
             let _ = write!(out, " firstused {first} sec");
         }
+        out.push_str(&keys);
         let word = |offset| self.counters.word(state.counters + offset);
         let _ = writeln!(
             out,
@@ -62,15 +65,20 @@ impl Source<'_> {
             Action::Skbedit(a) => skbedit::json(a, &mut map),
             Action::Skbmod(a) => skbmod::json(a, &mut map),
             Action::Csum(a) => csum::json(a, &mut map),
+            Action::Pedit(a) => pedit::json(a, &mut map),
         }
         map.insert("index".to_owned(), state.index.into());
         map.insert("ref".to_owned(), state.binds.into());
         map.insert("bind".to_owned(), state.binds.into());
-        if self.options.stats {
+        let keys = if let Action::Pedit(pedit) = &state.action { Some(pedit::keys_json(pedit)) } else { None };
+        if !self.options.stats {
+            map.extend(keys.map(|keys| ("keys".to_owned(), keys)));
+        } else {
             let times = self.times(state);
             map.insert("installed".to_owned(), times.installed.into());
             map.insert("last_used".to_owned(), times.used.into());
             map.extend(times.first_used.map(|first| ("first_used".to_owned(), first.into())));
+            map.extend(keys.map(|keys| ("keys".to_owned(), keys)));
             let word = |offset| self.counters.word(state.counters + offset);
             let stats = json!({
                 "bytes": word(ActionWord::BYTES), "packets": word(ActionWord::PACKETS), "drops": word(ActionWord::DROPS),

@@ -46,6 +46,11 @@ impl Store {
     /// An index that is there is bound, and what the command says about it is ignored; else it is made.
     fn bind_action(&mut self, netns: Option<&str>, spec: &ActionSpec) -> Result<ActionSlot, TcError> {
         let kind = spec.params.kind();
+        // `tcf_pedit_init()` looks at its keys before it looks for the index.
+        if matches!(&spec.params, ActionParams::Pedit(pedit) if pedit.keys.is_empty()) {
+            let hint = "say what it changes: pedit ex munge ip ttl set 64";
+            return Err(TcError::kernel("act_pedit: Pedit requires keys to be passed", hint));
+        }
         if spec.index != 0 {
             if let Some(slot) = self.actions.find(netns, kind, spec.index) {
                 self.actions.bind(slot);
@@ -95,6 +100,7 @@ impl Store {
             ActionParams::Skbedit(edit) => Action::Skbedit(edit.clone()),
             ActionParams::Skbmod(edit) => Action::Skbmod(edit.clone()),
             ActionParams::Csum(csum) => Action::Csum(csum.clone()),
+            ActionParams::Pedit(pedit) => Action::Pedit(pedit.clone()),
         })
     }
 }
