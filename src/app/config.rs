@@ -132,6 +132,8 @@ pub struct Config {
     pub rings: Rings,
     /// Devices by name (`NETNS/NAME` for one of another namespace).
     pub devices: BTreeMap<String, DeviceConfig>,
+    /// Keep the state of tc, and touch no device.
+    pub state_only: bool,
 }
 
 /// Why a configuration is no good.
@@ -208,6 +210,8 @@ pub struct Overrides {
     pub socket: Option<PathBuf>,
     /// `--busy`.
     pub busy: bool,
+    /// `--state-only`.
+    pub state_only: bool,
 }
 
 impl Config {
@@ -273,6 +277,7 @@ impl Config {
             workers,
             rings,
             devices: file.device,
+            state_only: over.state_only,
         })
     }
 

@@ -52,6 +52,8 @@ pub enum Request {
         /// Name and text of each rules file.
         files: Vec<(String, String)>,
     },
+    /// A command, or a batch of them, in tc's words.
+    Tc(super::tc::Request),
 }
 
 /// Which hook a `show` is about.
@@ -70,6 +72,23 @@ pub struct Response {
     pub ok: bool,
     /// What to print, or why not.
     pub text: String,
+    /// The answer to [`Request::Tc`].
+    #[serde(default)]
+    pub tc: Option<super::tc::Answer>,
+}
+
+impl Response {
+    /// It was done; what to print.
+    #[must_use]
+    pub fn done(text: String) -> Self {
+        Self { ok: true, text, tc: None }
+    }
+
+    /// It was not; why.
+    #[must_use]
+    pub fn failed(text: String) -> Self {
+        Self { ok: false, text, tc: None }
+    }
 }
 
 /// Why the socket cannot be used.
@@ -168,9 +187,7 @@ impl Listener {
         BufReader::new((&stream).take(REQUEST_LEN_MAX)).read_line(&mut line)?;
         let response = match serde_json::from_str(&line) {
             Ok(request) => answer(request),
-            Err(e) => {
-                Response { ok: false, text: format!("the request cannot be read: {e}; is this the same version?") }
-            }
+            Err(e) => Response::failed(format!("the request cannot be read: {e}; is this the same version?")),
         };
         let mut text = serde_json::to_string(&response)?;
         text.push('\n');
@@ -220,7 +237,7 @@ mod tests {
         let listener = Listener::bind(&path, None).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         std::thread::spawn(move || {
-            listener.serve(&|request| Response { ok: true, text: format!("{request:?}") });
+            listener.serve(&|request| Response::done(format!("{request:?}")));
         });
         assert!(matches!(Listener::bind(&path, None), Err(ControlError::InUse(_))));
         let answer = ask(&path, &Request::Status { json: true }).unwrap();

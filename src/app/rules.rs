@@ -59,6 +59,12 @@ impl HostDevices {
     pub fn new(stand_ins: bool) -> Self {
         Self { stand_ins, known: Mutex::default() }
     }
+
+    /// The same, with nothing known yet: devices come and go.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        Self::new(self.stand_ins)
+    }
 }
 
 impl Devices for HostDevices {
@@ -121,13 +127,15 @@ pub struct Runnable {
 }
 
 impl Runnable {
-    /// Checks that the forwarder can do what the rules say, as far as no device is needed for it.
+    /// Checks that the forwarder can do what the rules say (if it `forwards` at all), as far as no device is needed for it.
     ///
     /// # Errors
     /// [`RulesError::MirredIngress`].
-    pub fn new(store: Store, bypassed: BTreeSet<DeviceKey>) -> Result<Self, RulesError> {
+    pub fn new(store: Store, bypassed: BTreeSet<DeviceKey>, forwards: bool) -> Result<Self, RulesError> {
         let ruleset = store.ruleset();
-        refuse_mirred_ingress(&ruleset)?;
+        if forwards {
+            refuse_mirred_ingress(&ruleset)?;
+        }
         Ok(Self { store, ruleset, bypassed })
     }
 
@@ -195,7 +203,7 @@ mod tests {
     #[test]
     fn a_bypassed_device_has_no_ingress_rules_in_force_and_keeps_its_words() {
         let (store, _) = load(&files(&[TAKE]), &AnyDevice, 1).unwrap();
-        let rules = Runnable::new(store, BTreeSet::from([DeviceKey::local("a")])).unwrap();
+        let rules = Runnable::new(store, BTreeSet::from([DeviceKey::local("a")]), true).unwrap();
         let (in_force, _) = rules.compile().unwrap();
         assert_eq!((in_force.filters().count(), rules.ruleset.filters().count()), (0, 1));
         assert_eq!(in_force.counter_words, rules.ruleset.counter_words);
@@ -205,7 +213,7 @@ mod tests {
     fn mirred_ingress_is_refused_by_name_with_what_to_do() {
         let text = TAKE.replace("egress redirect", "ingress redirect");
         let (store, _) = load(&files(&[&text]), &AnyDevice, 1).unwrap();
-        let error = Runnable::new(store, BTreeSet::new()).unwrap_err().to_string();
+        let error = Runnable::new(store, BTreeSet::new(), true).unwrap_err().to_string();
         assert!(error.contains("a ingress chain 0 prio 1") && error.contains("mirred egress redirect"), "{error}");
     }
 }

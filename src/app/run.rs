@@ -10,6 +10,7 @@ use super::control::{ControlError, Listener, Request, Response};
 use super::forward::{ForwardError, Running, Stopped};
 use super::rules::{RulesError, read};
 use super::show::show;
+use super::tc::tc;
 use crate::host::caps;
 use crate::types::DeviceKey;
 
@@ -50,8 +51,10 @@ pub trait Printer: Send + Sync {
 pub fn run(config: &Config, printer: &Arc<dyn Printer>) -> Result<Stopped, RunError> {
     let files = read(&config.rules)?;
     // Before the socket: without privilege that would fail too, and say less.
-    caps::require(&[caps::Capability::NetAdmin, caps::Capability::NetRaw, caps::Capability::Bpf])
-        .map_err(ForwardError::from)?;
+    if !config.state_only {
+        caps::require(&[caps::Capability::NetAdmin, caps::Capability::NetRaw, caps::Capability::Bpf])
+            .map_err(ForwardError::from)?;
+    }
     // Before anything is attached: a signal that comes early must not leave half of it, and a used socket is an error at once.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(RunError::Signals)?;
     let listener = Listener::bind(&config.socket, config.control_group.as_deref())?;
@@ -93,16 +96,16 @@ fn stop(running: &Shared) -> Option<Stopped> {
 fn answer(running: &Shared, printer: &Arc<dyn Printer>, request: Request) -> Response {
     let mut guard = lock(running);
     let Some(running) = guard.as_mut() else {
-        return Response { ok: false, text: "the forwarder is ending".to_owned() };
+        return Response::failed("the forwarder is ending".to_owned());
     };
-    let failed = |error: ForwardError| Response { ok: false, text: error.to_string() };
-    let done = |text: String| Response { ok: true, text };
+    let failed = |error: ForwardError| Response::failed(error.to_string());
+    let done = Response::done;
     match request {
         Request::Show { device, netns, ingress, statistics, json } => {
             let direction = Request::direction(ingress);
             match show(running, device.as_deref(), netns.as_deref(), direction, statistics, json) {
                 Ok(text) => done(text),
-                Err(text) => Response { ok: false, text },
+                Err(text) => Response::failed(text),
             }
         }
         Request::Status { json } => done(printer.status(running, json)),
@@ -117,6 +120,10 @@ fn answer(running: &Shared, printer: &Arc<dyn Printer>, request: Request) -> Res
                 }
                 Err(error) => failed(error),
             }
+        }
+        Request::Tc(request) => {
+            let answer = tc(running, &request);
+            Response { ok: answer.code == 0, text: String::new(), tc: Some(answer) }
         }
         Request::Reload { files } => match running.reload(&files) {
             Ok(notes) => {

@@ -30,6 +30,9 @@ pub enum Command {
     Nobypass(Switch),
     /// Replace all rules of the running forwarder without stopping it.
     Reload(Reload),
+    /// A command in tc's own words for the running forwarder: TC="viscum tc" in front of a script. Its socket: VISCUM_SOCKET.
+    #[command(disable_help_flag = true)]
+    Tc(Tc),
     /// Warn about what is legal and surely not meant.
     Check(Check),
     /// Run rules on a capture, offline: what every device would have transmitted, counted frame by frame.
@@ -51,8 +54,11 @@ pub struct Socket {
 #[derive(Debug, Args)]
 pub struct Run {
     /// Files with tc commands, applied in order
-    #[arg(required = true, value_name = "RULES.tc")]
+    #[arg(required_unless_present = "state_only", value_name = "RULES.tc")]
     pub rules: Vec<PathBuf>,
+    /// Keep the state of tc for `viscum tc`, and touch no device
+    #[arg(long)]
+    pub state_only: bool,
     /// Queues, cores, ring sizes, polling, modes per device (TOML)
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
@@ -127,6 +133,14 @@ pub struct Reload {
     /// The forwarder.
     #[command(flatten)]
     pub socket: Socket,
+}
+
+/// `viscum tc`.
+#[derive(Debug, Args)]
+pub struct Tc {
+    /// As for tc: -s -d -j -p -n NETNS -b FILE -force, then qdisc, filter, chain
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
+    pub words: Vec<String>,
 }
 
 /// `viscum check`.

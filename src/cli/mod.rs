@@ -20,6 +20,7 @@ pub fn main() -> ExitCode {
         Command::Bypass(args) => cmd::control::bypass(args, true),
         Command::Nobypass(args) => cmd::control::bypass(args, false),
         Command::Reload(args) => cmd::control::reload(args),
+        Command::Tc(args) => cmd::tc::tc(args),
         Command::Check(args) => cmd::check::check(&args),
         Command::Replay(args) => cmd::replay::replay(args),
         Command::Lab(args) => cmd::lab::lab(args),

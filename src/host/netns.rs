@@ -45,6 +45,36 @@ pub fn in_namespace<T: Send>(name: Option<&str>, f: impl FnOnce() -> T + Send) -
     })
 }
 
+/// A namespace itself, whatever its name: device and inode number of its file.
+pub type Identity = (u64, u64);
+
+/// The namespace of the calling thread; `None` without /proc.
+#[must_use]
+pub fn own() -> Option<Identity> {
+    identity(std::path::Path::new("/proc/thread-self/ns/net"))
+}
+
+/// The name of a namespace: `Some(None)` for the calling thread's own, which needs none; `None` if it has none.
+#[must_use]
+pub fn name_of(wanted: Identity) -> Option<Option<String>> {
+    if own() == Some(wanted) {
+        return Some(None);
+    }
+    names().into_iter().find(|name| identity(&path(name)) == Some(wanted)).map(Some)
+}
+
+/// Whether this name is that of the calling thread's own namespace.
+#[must_use]
+pub fn is_own(name: &str) -> bool {
+    exists(name) && own().is_some() && own() == identity(&path(name))
+}
+
+fn identity(path: &std::path::Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
 /// Whether there is a namespace of this name. A path is no name.
 #[must_use]
 pub fn exists(name: &str) -> bool {

@@ -12,7 +12,7 @@ use crate::app::config::{Config, Deliver, Poll};
 use crate::app::rules::{HostDevices, RulesError, Runnable, load};
 use crate::host;
 use crate::rules::Counters;
-use crate::tc::Note;
+use crate::tc::{Note, Store};
 use crate::types::{DeviceKey, Direction};
 use crate::worker::{Idle, Pool, Seat, WorkerError, monotonic_ms};
 
@@ -90,6 +90,8 @@ pub struct Running {
     stop_watching: Arc<AtomicBool>,
     /// When it started, on the counters' clock, in ms.
     pub started_ms: u64,
+    /// It keeps the state of tc and touches no device.
+    pub state_only: bool,
 }
 
 impl Running {
@@ -100,11 +102,15 @@ impl Running {
     pub fn start(files: &[(String, String)], config: &Config) -> Result<Self, ForwardError> {
         let started_ms = monotonic_ms();
         let devices = HostDevices::new(config.deliver == Deliver::Tap);
-        let (store, notes) = load(files, &devices, started_ms)?;
-        let rules = Runnable::new(store, BTreeSet::new())?;
+        let (store, notes) = match files {
+            [] => (Store::new(), Vec::new()),
+            files => load(files, &devices, started_ms)?,
+        };
+        let rules = Runnable::new(store, BTreeSet::new(), !config.state_only)?;
         let taps = stand_ins(config, &rules.ruleset, &|key| host::link::exists(key).unwrap_or(false))?;
         let (ruleset, plan) = rules.compile()?;
-        let mut served = attach_all(wanted(&ruleset), &ruleset, config, &taps)?;
+        let wanted = if config.state_only { Vec::new() } else { wanted(&ruleset) };
+        let mut served = attach_all(wanted, &ruleset, config, &taps)?;
         let layout = Layout::of(&served);
         let stop_watching = Arc::new(AtomicBool::new(false));
         let up = watch(&ruleset.devices, &stop_watching);
@@ -123,7 +129,21 @@ impl Running {
         let frame_len_max = served.iter().map(|s| s.mtu as usize).max().unwrap_or(1500) + 22;
         let pool = Pool::start(seats, idle, frame_len_max)?;
         let retired = Counters::new(ruleset.counter_words);
-        Ok(Self { served, layout, pool, rules, notes, retired, devices, generation: 1, up, stop_watching, started_ms })
+        let (generation, state_only) = (1, config.state_only);
+        Ok(Self {
+            served,
+            layout,
+            pool,
+            rules,
+            notes,
+            retired,
+            devices,
+            generation,
+            up,
+            stop_watching,
+            started_ms,
+            state_only,
+        })
     }
 
     /// What the user should know of this way of forwarding, beyond the rules themselves.
@@ -207,15 +227,39 @@ impl Running {
     /// [`ForwardError`]; the old rules stay in force then.
     pub fn reload(&mut self, files: &[(String, String)]) -> Result<Vec<(String, Note)>, ForwardError> {
         let (store, notes) = load(files, &self.devices, monotonic_ms())?;
-        let rules = Runnable::new(store, BTreeSet::new())?;
+        let rules = Runnable::new(store, BTreeSet::new(), !self.state_only)?;
+        self.check_served(&rules)?;
+        self.put_in_force(rules, true)?;
+        Ok(notes)
+    }
+
+    fn check_served(&self, rules: &Runnable) -> Result<(), ForwardError> {
+        if self.state_only {
+            return Ok(());
+        }
         for new in wanted(&rules.ruleset) {
             let served = self.served.iter().find(|s| s.wanted.key == new.key);
             if !served.is_some_and(|s| (s.wanted.receive || !new.receive) && (s.wanted.transmit || !new.transmit)) {
                 return Err(ForwardError::NotServed { key: new.key });
             }
         }
-        self.put_in_force(rules, true)?;
-        Ok(notes)
+        Ok(())
+    }
+
+    /// Puts a changed copy of the state in force; counters of what is still there go on.
+    ///
+    /// # Errors
+    /// [`ForwardError`]; the old state stays in force then.
+    pub fn change(&mut self, store: Store) -> Result<(), ForwardError> {
+        let rules = Runnable::new(store, self.rules.bypassed.clone(), !self.state_only)?;
+        self.check_served(&rules)?;
+        self.put_in_force(rules, false)
+    }
+
+    /// The devices that commands can name, as they are now.
+    #[must_use]
+    pub fn devices(&self) -> HostDevices {
+        self.devices.afresh()
     }
 
     /// New rules for workers and programs, in an order that loses no frame:
@@ -223,7 +267,7 @@ impl Running {
     fn put_in_force(&mut self, rules: Runnable, from_zero: bool) -> Result<(), ForwardError> {
         let (ruleset, plan) = rules.compile()?;
         let changes: Vec<Change> = self.served.iter().map(|s| s.prepare(&ruleset)).collect::<Result<_, _>>()?;
-        if from_zero {
+        if from_zero || ruleset.devices.len() != self.up.len() {
             let keys = &ruleset.devices;
             self.stop_watching.store(true, std::sync::atomic::Ordering::Relaxed);
             self.stop_watching = Arc::new(AtomicBool::new(false));

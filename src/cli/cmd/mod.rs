@@ -5,6 +5,7 @@ pub mod control;
 pub mod lab;
 pub mod replay;
 pub mod run;
+pub mod tc;
 
 use std::io::Write;
 

@@ -18,6 +18,7 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         taps: args.taps,
         socket: args.socket.socket,
         busy: args.busy,
+        state_only: args.state_only,
     };
     let config = Config::load(args.config.as_deref(), over)?;
     let printer: Arc<dyn Printer> = Arc::new(Terminal);
@@ -33,9 +34,13 @@ impl Printer for Terminal {
     fn ready(&self, running: &Running, config: &Config) {
         super::print(&render::started(running));
         let names: Vec<String> = running.served.iter().map(|s| s.wanted.key.to_string()).collect();
+        let what = if running.state_only {
+            "keeping the state of tc, no device is touched".to_owned()
+        } else {
+            format!("forwarding on {}", names.join(", "))
+        };
         super::print(&format!(
-            "ready: forwarding on {}; control socket {}; SIGINT or SIGTERM ends it\n",
-            names.join(", "),
+            "ready: {what}; control socket {}; SIGINT or SIGTERM ends it\n",
             config.socket.display()
         ));
         let _gone = std::io::stdout().flush();
