@@ -8,4 +8,5 @@ mod forward;
 mod golden;
 mod lifecycle;
 mod support;
+mod tc;
 mod tidy;

@@ -53,14 +53,8 @@ impl Answer {
 /// Runs the commands on the forwarder's state and puts what they changed in force. If that fails, nothing changed.
 pub fn tc(running: &mut Running, request: &Request) -> Answer {
     let mut answer = Answer::default();
-    let own = match request.netns.map(netns::name_of) {
-        None | Some(Some(None)) => None,
-        Some(Some(Some(name))) => Some(name),
-        Some(None) => {
-            answer.refused("viscum: your network namespace has no name here; give it one with `ip netns attach`");
-            return answer;
-        }
-    };
+    // A client that cannot say where it is counts as being here.
+    let own = request.netns.map_or(Some(None), netns::name_of);
     let mut store = running.rules.store.clone();
     store.set_now_ms(monotonic_ms());
     let devices = running.devices();
@@ -71,7 +65,7 @@ pub fn tc(running: &mut Running, request: &Request) -> Answer {
     let mut changed = false;
     let mut failed_lines = false;
     for line in &lines {
-        let line = Line { command: line.command.clone().map(|c| in_namespace(c, own.as_deref())), ..line.clone() };
+        let line = Line { command: line.command.clone().and_then(|c| in_namespace(c, own.as_ref())), ..line.clone() };
         match one(&mut store, running, &line, &devices, &mut answer) {
             Ok(change) => changed |= change,
             Err(error) => {
@@ -153,13 +147,19 @@ fn batch_lines(options: &[String], text: &str) -> Vec<Line> {
 }
 
 /// Names of devices are meant in the client's namespace; one that is the forwarder's own needs no name.
-fn in_namespace(mut command: Command, own: Option<&str>) -> Command {
-    command.netns = match command.netns {
-        Some(name) if netns::is_own(&name) => None,
-        Some(name) => Some(name),
-        None => own.map(str::to_owned),
+fn in_namespace(mut command: Command, own: Option<&Option<String>>) -> Result<Command, TcError> {
+    command.netns = match (command.netns, own) {
+        (Some(name), _) if netns::is_own(&name) => None,
+        (Some(name), _) => Some(name),
+        (None, Some(own)) => own.clone(),
+        (None, None) if matches!(command.operation, Operation::Print(_)) => None,
+        (None, None) => {
+            let text = "viscum: the forwarder is in another network namespace than this command, which has no name there; \
+                        say which is meant with tc -n NETNS, or use ip netns exec NETNS";
+            return Err(TcError::kernel(text, ""));
+        }
     };
-    command
+    Ok(command)
 }
 
 #[cfg(test)]
