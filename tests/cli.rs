@@ -114,3 +114,73 @@ fn replay_streams() {
     let frames = std::fs::read_to_string(out.join("frames.jsonl")).unwrap();
     assert_eq!(frames.lines().count(), FRAMES as usize);
 }
+
+/// What `explain` says of each frame of each case is what the kernel did with it.
+#[test]
+fn explain_ends_as_the_kernel_did() {
+    for case in cases() {
+        let path = |name: &str| case.join(name).display().to_string();
+        let (rules, input, topology) = (path("rules.tc"), path("in.pcap"), path("case.toml"));
+        let words = ["explain", "--rules", &rules, "--in", &input, "--topology", &topology, "-c", "100000"];
+        let output = viscum(None, &words);
+        assert!(output.status.success(), "{}: {}", case.display(), text(&output.stderr));
+        let said = format!("\n{}", text(&output.stdout));
+        let said: Vec<&str> = said.split("\nframe ").skip(1).collect();
+        let frames = std::fs::read_to_string(case.join("out/frames.jsonl")).unwrap();
+        let mut checked = 0;
+        for (said, line) in said.iter().zip(frames.lines()) {
+            let frame: Value = serde_json::from_str(line).unwrap();
+            let sent = frame["tx"].as_array().unwrap();
+            let mut want: Vec<String> =
+                sent.iter().map(|t| format!("{} transmits {} bytes", t["dev"].as_str().unwrap(), t["len"])).collect();
+            let has_end = |l: &&str| l.starts_with("=> ") && l.contains(" transmits ");
+            let mut have: Vec<String> = said.lines().filter(has_end).map(|l| l[3..].to_owned()).collect();
+            want.sort();
+            have.sort();
+            // Devices of other namespaces are named with them; the kernel's record has taps only.
+            have.retain(|l| !l.contains('/'));
+            if want.iter().all(|w| have.contains(w)) {
+                checked += 1;
+                continue;
+            }
+            panic!("{} frame {}: the kernel {want:?}, explain {have:?}:\n{said}", case.display(), frame["n"]);
+        }
+        assert_eq!(checked, said.len(), "{}", case.display());
+    }
+}
+
+#[test]
+fn explain_shows_bytes_beside_values_and_what_actions_changed() {
+    let frame = "5cb901c3d938 e4d3f1b1b483 0800 45000028000140004006 0000 c6120002 c633640a 9c403039 \
+                 00000001 00000000 5002ffff 00000000";
+    let (alpr, speed) = (project("configs/alpr.tc"), project("configs/speedtest.tc"));
+    let explain = |rules: &str| {
+        let output = viscum(None, &["explain", "--rules", rules, "--dev", "eth0", "--frame", frame]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let said = explain(&alpr);
+    for part in [
+        "800::800 match 00003039/0000ffff at 20: the frame has 9c403039, masked 00003039: yes",
+        "bytes 0..6: 5c b9 01 c3 d9 38 -> 70 00 00 00 00 00",
+        "packet type otherhost -> host",
+        "=> IMAGE_HOST_VETH transmits 54 bytes",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+    let said = explain(&speed);
+    assert!(said.contains("dst_ip 198.51.100.20/255.255.255.255: the frame has 198.51.100.10: no"), "{said}");
+    assert!(said.contains("no filter decided, so it passes"), "{said}");
+    let output = viscum(None, &["explain", "--rules", &alpr, "--dev", "eth0", "--frame", "xyz"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("--frame takes a whole frame"), "{}", text(&output.stderr));
+}
+
+/// Every reason that a frame can be dropped for is explained in the README.
+#[test]
+fn the_readme_names_every_drop_reason() {
+    let readme = std::fs::read_to_string(project("README.md")).unwrap();
+    for reason in viscum::types::DropReason::ALL {
+        assert!(readme.contains(&format!("`{}`", reason.as_str())), "{} is missing", reason.as_str());
+    }
+}

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod config;
 pub mod control;
+pub mod explain;
 pub mod forward;
 pub mod replay;
 pub mod rules;

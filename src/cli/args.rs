@@ -35,6 +35,8 @@ pub enum Command {
     Tc(Tc),
     /// Warn about what is legal and surely not meant.
     Check(Check),
+    /// What rules do with a frame: each filter, key by key, and each action with what it changed.
+    Explain(Explain),
     /// Run rules on a capture, offline: what every device would have transmitted, counted frame by frame.
     Replay(Replay),
     /// The mobile-edge testbed in network namespaces, and the demo on it.
@@ -158,6 +160,32 @@ pub struct Check {
     /// As JSON
     #[arg(short = 'j', long)]
     pub json: bool,
+}
+
+/// `viscum explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// File with tc commands
+    #[arg(long, value_name = "RULES.tc")]
+    pub rules: PathBuf,
+    /// Capture of what the device receives (classic pcap, Ethernet)
+    #[arg(long = "in", value_name = "X.pcap")]
+    pub input: Option<PathBuf>,
+    /// One frame, in hex, from the destination MAC on
+    #[arg(long, value_name = "HEX")]
+    pub frame: Option<String>,
+    /// Device that receives it [the topology's `ingress`]
+    #[arg(long, value_name = "DEV")]
+    pub dev: Option<String>,
+    /// Devices, namespaces and variables of the rules (case.toml format); otherwise assumed from the rules
+    #[arg(long, value_name = "T.toml")]
+    pub topology: Option<PathBuf>,
+    /// The first frame of the capture to explain
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub from: u64,
+    /// How many
+    #[arg(short = 'c', long, default_value_t = 10, value_name = "N")]
+    pub count: u64,
 }
 
 /// `viscum replay`.

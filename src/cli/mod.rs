@@ -22,6 +22,7 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => cmd::control::reload(args),
         Command::Tc(args) => cmd::tc::tc(args),
         Command::Check(args) => cmd::check::check(&args),
+        Command::Explain(args) => cmd::explain::explain(args),
         Command::Replay(args) => cmd::replay::replay(args),
         Command::Lab(args) => cmd::lab::lab(args),
     };

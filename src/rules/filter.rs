@@ -40,6 +40,18 @@ pub enum Classifier {
     Matchall(Option<MatchallRule>),
 }
 
+impl Classifier {
+    /// tc's name of the kind.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::U32(_) => "u32",
+            Self::Flower(_) => "flower",
+            Self::Matchall(_) => "matchall",
+        }
+    }
+}
+
 /// One u32 node (`tc_u_knode`): all keys must match.
 #[derive(Clone, Debug)]
 pub struct U32Node {

@@ -14,8 +14,8 @@ use crate::port::pcap::{PcapError, PcapReader};
 use crate::rules::eval::Event;
 use crate::types::{DropReason, Topology};
 
-pub use engine::Form;
-use engine::{Engine, load, shown};
+pub use engine::{Engine, Form};
+use engine::{load, shown};
 use hits::Hits;
 use output::{Output, OutputError, is_clsact};
 pub use topology::Case;
@@ -99,7 +99,7 @@ pub fn replay(options: &Options, progress: &mut dyn FnMut(u64)) -> Result<Summar
     let loaded = load(&text, &name, &case.variables(), given.as_ref());
     let devices = given.unwrap_or_else(Topology::default);
     let mut engine = Engine::new(&loaded.store, &devices, options.form)?;
-    let device = receiver(options, &case, &engine)?;
+    let device = receiver(options.device.as_ref(), &case, &engine)?;
     let shown = shown(&engine, &case);
     let two_hooks = |id| is_clsact(&loaded.store, &engine.topology.device(id).key);
     let mut hits = case.per_frame.unwrap_or(true).then(|| Hits::new(&engine.ruleset, &shown, &two_hooks));
@@ -129,8 +129,13 @@ fn read_rules(path: &Path) -> Result<String, ReplayError> {
     std::fs::read_to_string(path).map_err(|source| ReplayError::Rules { path: path.to_owned(), source })
 }
 
-fn receiver(options: &Options, case: &Case, engine: &Engine) -> Result<crate::types::DeviceId, ReplayError> {
-    let name = options.device.as_ref().or(case.ingress.as_ref()).ok_or(ReplayError::NoDevice)?;
+/// The device that frames arrive on: as named, else the topology's `ingress`.
+pub(super) fn receiver(
+    named: Option<&String>,
+    case: &Case,
+    engine: &Engine,
+) -> Result<crate::types::DeviceId, ReplayError> {
+    let name = named.or(case.ingress.as_ref()).ok_or(ReplayError::NoDevice)?;
     engine.device(name).ok_or_else(|| {
         let known: Vec<&str> = engine.topology.devices.iter().map(|d| d.key.name.as_str()).collect();
         ReplayError::UnknownDevice(name.clone(), format!("known: {}", known.join(", ")))

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod control;
+pub mod explain;
 pub mod lab;
 pub mod replay;
 pub mod run;

@@ -1,5 +1,6 @@
 //! What actions do to a frame: `tcf_action_exec()` and the `act_*.c` of net/sched.
 
+use super::trace::Step;
 use super::{Outcome, Run, Skb};
 use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, MIRRED_NEST_MAX};
 use crate::rules::{
@@ -24,8 +25,8 @@ impl Run<'_> {
         let mut skip = 0;
         let mut jumps = 0;
         'restart: loop {
-            for id in actions.iter().skip(skip) {
-                match self.action(*id, skb, bytes) {
+            for (order, id) in actions.iter().enumerate().skip(skip) {
+                match self.told_action(order + 1, *id, skb, bytes) {
                     Outcome::Control(Control::Pipe) => {}
                     Outcome::Control(Control::Jump(count)) => {
                         jumps += 1;
@@ -41,6 +42,24 @@ impl Run<'_> {
             }
             return Outcome::Control(Control::Pipe);
         }
+    }
+
+    /// Runs an action and tells what it did.
+    fn told_action(&mut self, order: usize, id: ActionId, skb: &mut Skb, bytes: u64) -> Outcome {
+        if !self.is_traced() {
+            return self.action(id, skb, bytes);
+        }
+        let before = skb.clone();
+        let outcome = self.action(id, skb, bytes);
+        let ruleset = self.ruleset;
+        self.tell(Step::Action {
+            order,
+            instance: ruleset.action(id),
+            before: (&before.data, &before.meta),
+            after: (&skb.data, &skb.meta),
+            end: outcome.into(),
+        });
+        outcome
     }
 
     fn action(&mut self, id: ActionId, skb: &mut Skb, bytes: u64) -> Outcome {

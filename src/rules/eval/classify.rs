@@ -1,5 +1,6 @@
 //! From chain to verdict: `tcf_classify()` and the classifiers of net/sched, without any speed.
 
+use super::trace::Step;
 use super::{Outcome, Run, Skb};
 use crate::limits::RECLASSIFY_MAX;
 use crate::rules::{Classifier, Control, CounterSink, Filter, Hook, MatchallRule, NodeWord};
@@ -12,11 +13,15 @@ impl Run<'_> {
         let mut restarts = 0;
         'again: loop {
             let filters = hook.chains.get(&chain).map_or(&[][..], |c| &c.filters);
+            self.tell(Step::Chain { index: chain, exists: !filters.is_empty() });
             for filter in filters {
                 // The protocol is read anew for each filter.
-                if !filter.protocol.sees(skb.meta.classify_protocol()) {
+                let protocol = skb.meta.classify_protocol();
+                if !filter.protocol.sees(protocol) {
+                    self.tell(Step::OtherProtocol { prio: filter.prio, wanted: filter.protocol.0, protocol });
                     continue;
                 }
+                self.tell(Step::Filter { prio: filter.prio, kind: filter.classifier.kind() });
                 match self.filter(filter, skb, bytes) {
                     Outcome::Control(Control::Continue) => {}
                     Outcome::Control(control @ (Control::Reclassify | Control::GotoChain(_))) => {
@@ -52,6 +57,7 @@ impl Run<'_> {
         }
         self.counters.add(rule.counters + NodeWord::HIT, 1);
         self.counters.add(rule.counters + NodeWord::SUCCESS, 1);
+        self.tell(Step::Match { handle: rule.handle, but: None });
         self.action_list(&rule.actions, skb, bytes)
     }
 }

@@ -6,6 +6,7 @@
 mod actions;
 mod classify;
 mod flower;
+pub mod trace;
 mod u32_filter;
 
 use std::collections::VecDeque;
@@ -68,6 +69,18 @@ impl Network<'_> {
         counters: &mut Counters,
         random_below: RandomBelow<'_>,
     ) -> Vec<Event> {
+        self.receive_told(device, frame, counters, random_below, None)
+    }
+
+    /// As [`Network::receive`], telling each step.
+    pub fn receive_told(
+        &self,
+        device: DeviceId,
+        frame: &[u8],
+        counters: &mut Counters,
+        random_below: RandomBelow<'_>,
+        tell: Option<trace::Tell<'_>>,
+    ) -> Vec<Event> {
         let mut run = Run {
             ruleset: self.ruleset,
             topology: self.topology,
@@ -77,6 +90,7 @@ impl Network<'_> {
             nest: 0,
             places: Vec::new(),
             wire: VecDeque::new(),
+            tell: tell.map(|tell| tell as trace::Tell<'_>),
         };
         match Skb::from_wire(frame, self.topology.device(device)) {
             None => run.drop_frame(device, DropReason::Malformed),
@@ -203,6 +217,8 @@ pub(super) struct Run<'a> {
     places: Vec<(DeviceId, Direction)>,
     /// What waits on the far end of a veth.
     wire: VecDeque<(DeviceId, Skb)>,
+    /// Who wants to see each step.
+    tell: Option<trace::Tell<'a>>,
 }
 
 impl Run<'_> {
@@ -267,7 +283,9 @@ impl Run<'_> {
         let ruleset = self.ruleset;
         let hook = ruleset.hook(device, direction)?;
         self.places.push((device, direction));
+        self.tell(trace::Step::Enter { device, direction, data: &skb.data, meta: &skb.meta });
         let outcome = self.classify(hook, skb, bytes);
+        self.tell(trace::Step::Leave { device, direction, end: outcome.into() });
         self.places.pop();
         let (reason, success) = match outcome {
             Outcome::Control(control) => match control {
@@ -300,6 +318,17 @@ pub(super) enum Outcome {
     Sent,
     /// mirred at egress tried to send it on (`TC_ACT_SHOT`); the drop was noted where it happened.
     Lost,
+}
+
+impl From<Outcome> for trace::End {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Control(control) => Self::Control(control),
+            Outcome::Shot(reason) => Self::Dropped(reason),
+            Outcome::Sent => Self::Sent,
+            Outcome::Lost => Self::Lost,
+        }
+    }
 }
 
 #[cfg(test)]

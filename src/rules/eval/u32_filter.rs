@@ -1,5 +1,6 @@
 //! `u32_classify()` of net/sched/cls_u32.c, for the nodes of one root table.
 
+use super::trace::Step;
 use super::{Outcome, Run, Skb};
 use crate::limits::ETHERNET_LEN;
 use crate::rules::{Control, CounterSink, NodeWord, U32Node};
@@ -8,8 +9,11 @@ impl Run<'_> {
     pub(super) fn u32_filter(&mut self, nodes: &[U32Node], skb: &mut Skb, bytes: u64) -> Outcome {
         for node in nodes {
             self.counters.add(node.counters + NodeWord::HIT, 1);
-            if node.mark.is_some_and(|m| skb.meta.mark & m.mask != m.value) {
-                continue;
+            if let Some(mark) = node.mark {
+                self.tell(Step::Mark { node, mark: skb.meta.mark });
+                if skb.meta.mark & mark.mask != mark.value {
+                    continue;
+                }
             }
             match self.u32_keys(node, skb) {
                 // A key that cannot be read ends the whole filter.
@@ -17,7 +21,13 @@ impl Run<'_> {
                 Some(false) => continue,
                 Some(true) => {}
             }
-            if !node.terminal || node.indev.is_some_and(|device| device != skb.iif) {
+            let but = match node.indev {
+                _ if !node.terminal => Some("it has neither action nor flowid"),
+                Some(device) if device != skb.iif => Some("the frame came in by another device than indev"),
+                Some(_) | None => None,
+            };
+            self.tell(Step::Match { handle: node.handle, but });
+            if but.is_some() {
                 continue;
             }
             self.counters.add(node.counters + NodeWord::SUCCESS, 1);
@@ -33,7 +43,9 @@ impl Run<'_> {
     fn u32_keys(&mut self, node: &U32Node, skb: &Skb) -> Option<bool> {
         for (index, key) in node.keys.iter().enumerate() {
             // Without a linked table both bases are the network header.
-            let word = word_at(&skb.data, i64::from(key.offset) + ETHERNET_LEN as i64)?;
+            let word = word_at(&skb.data, i64::from(key.offset) + ETHERNET_LEN as i64);
+            self.tell(Step::Key { node, key, word });
+            let word = word?;
             if (word ^ key.value) & key.mask != 0 {
                 return Some(false);
             }
