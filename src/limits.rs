@@ -31,6 +31,13 @@ pub const VETH_HOPS_MAX: u32 = 64;
 pub const ACTIONS_PER_FILTER_MAX: usize = 32;
 /// Keys in one u32 node: the kernel's `nkeys` is a byte; tc allocates 128 (`f_u32.c`, `struct { struct tc_u32_sel sel; struct tc_u32_key keys[128]; }`).
 pub const U32_KEYS_MAX: usize = 128;
+
+/// How deep u32 tables link into each other for one frame (`TC_U32_MAXDEPTH`); deeper, the filter ends without a match.
+pub const U32_DEPTH_MAX: usize = 8;
+
+/// How many steps a frame makes in the tables of one u32 filter. The kernel has no bound but the depth; this one is above what a
+/// single bucket can hold, and ends rules that multiply from table to table.
+pub const U32_VISITS_MAX: u32 = 1 << 16;
 /// Filters that one rules file may add; beyond it the file is refused rather than the memory exhausted.
 pub const FILTERS_MAX: usize = 1_100_000;
 /// Length of a rules file, in bytes.

@@ -188,6 +188,14 @@ fn write_step(out: &mut String, step: &Step<'_>, depth: &mut usize, names: &dyn 
                 key.offset
             );
         }
+        Step::Link { node, table, bucket, offset, next_header } => {
+            let _ = writeln!(
+                out,
+                "{inner}{} link {table:x}:{bucket:x}: keys there count from {offset}, nexthdr+ from {}",
+                handle_text(node.handle),
+                offset + next_header
+            );
+        }
         Step::Flower { handle, name, want, have, holds } => {
             let _ = writeln!(out, "{inner}{handle:#x} {name} {want}: the frame has {have}: {}", yes(holds));
         }

@@ -161,7 +161,7 @@ impl Runnable {
 
 fn refuse_mirred_ingress(ruleset: &Ruleset) -> Result<(), RulesError> {
     for (hook, chain, filter) in ruleset.filters() {
-        for id in filter.actions() {
+        for id in ruleset.filter_actions(filter) {
             let Action::Mirred(mirred) = &ruleset.action(id).action else { continue };
             if mirred.direction == Direction::Ingress {
                 let device = &ruleset.devices[hook.device.index()];

@@ -74,6 +74,9 @@ impl Classify<'_> {
             let miss = self.asm.label();
             self.count(node.counters + NodeWord::HIT);
             if mark_can_match(node) {
+                if node.mark.is_some() {
+                    self.count(node.counters + NodeWord::mark(node.keys.len()));
+                }
                 let mut there_in_node = there;
                 for (index, key) in node.keys.iter().enumerate() {
                     self.u32_key(key, &mut there_in_node, miss, next);

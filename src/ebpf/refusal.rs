@@ -44,6 +44,12 @@ pub enum Reason {
         /// How the action list ends.
         control: String,
     },
+    /// A u32 link.
+    #[error(
+        "u32 `link` leads to another hash table, and a program cannot follow it yet. Write the filters of the linked table \
+         into this prio, with the keys of the link in each; or let the kernel's own tc do this device"
+    )]
+    Link,
     /// gact random.
     #[error("gact random decides anew each time; the program and the forwarder would not agree. Use a fixed control")]
     Random,

@@ -165,6 +165,11 @@ pub(super) fn check(ruleset: &Ruleset, hook: &Hook, target: Target) -> Result<()
     let chains: BTreeSet<u32> = reachable(ruleset, hook).iter().map(|e| e.chain).collect();
     for chain in chains {
         for filter in filters(hook, chain) {
+            if let Classifier::U32(nodes) = &filter.classifier {
+                if let Some(node) = nodes.iter().find(|n| n.link.is_some()) {
+                    return Err(refusal(ruleset, hook, Some((chain, filter, node.handle)), Reason::Link));
+                }
+            }
             for rule in rules_of(filter, hook.device) {
                 check_list(ruleset, rule.actions, target)
                     .map_err(|reason| refusal(ruleset, hook, Some((chain, filter, rule.handle)), reason))?;

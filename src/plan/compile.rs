@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use super::layout::{Chain, Compare, Dispatch, Edit, Filter, FilterKind, Hook, Key, Node, Op, Rule, Span, Step};
+use super::layout::{
+    Chain, Compare, Dispatch, Edit, FarKey, FarNode, Filter, FilterKind, Hook, Key, LinkTo, Node, Op, Rule, Span, Step,
+};
 use super::{HookIndex, Plan};
 use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, U32_KEYS_MAX};
-use crate::rules::{self, Action, ActionId, Classifier, Control, FlowerKey, MirredMode, PortMatch, Ruleset};
+use crate::rules::{
+    self, Action, ActionId, Classifier, Control, FlowerKey, MirredMode, NodeWord, PortMatch, Ruleset, U32Base,
+};
 use crate::types::{DeviceId, Direction, Protocol};
 
 /// How many protocols of one chain get a list of their own; the lists together are at most this many times the chain.
@@ -44,6 +48,14 @@ pub enum Refusal {
         /// Its number.
         index: u32,
     },
+    /// A u32 table has a number of buckets that is no power of two.
+    #[error("u32 table {id:x}: has {count} buckets; give it a divisor that is a power of two, up to 256")]
+    BucketCount {
+        /// The table.
+        id: u32,
+        /// Its buckets.
+        count: usize,
+    },
     /// More than 2^32 of something.
     #[error("the ruleset is too large for a plan ({what}); load fewer rules")]
     TooLarge {
@@ -59,6 +71,9 @@ impl Plan {
     /// See [`Refusal`]; rules that the front end made are not refused except for their size.
     pub fn compile(ruleset: &Ruleset) -> Result<Self, Refusal> {
         let mut plan = Self { hook_of: vec![[None; 2]; ruleset.devices.len()], ..Self::default() };
+        for table in &ruleset.u32_tables {
+            plan.u32_table(ruleset, table)?;
+        }
         for hook in &ruleset.hooks {
             known_device(ruleset, hook.device)?;
             let index = HookIndex(number(plan.hooks.len(), "hooks")?);
@@ -104,6 +119,9 @@ impl Plan {
     /// `None`: it can never match or count anything.
     fn filter(&mut self, ruleset: &Ruleset, filter: &rules::Filter) -> Result<Option<FilterKind>, Refusal> {
         match &filter.classifier {
+            Classifier::U32(nodes) if nodes.iter().any(|n| n.link.is_some()) => {
+                Ok(Some(FilterKind::U32Tables(self.far_nodes(ruleset, filter.prio, nodes)?)))
+            }
             Classifier::U32(nodes) => {
                 let nodes = nodes.iter().map(|n| self.node(ruleset, filter.prio, n)).collect::<Result<Vec<_>, _>>()?;
                 Ok(Some(FilterKind::U32(append(&mut self.nodes, nodes, "u32 nodes")?)))
@@ -121,21 +139,67 @@ impl Plan {
     }
 
     fn node(&mut self, ruleset: &Ruleset, prio: u16, node: &rules::U32Node) -> Result<Node, Refusal> {
+        let keys = append(&mut self.keys, node.keys.iter().map(key), "u32 keys")?;
+        self.node_with_keys(ruleset, prio, node, keys)
+    }
+
+    fn node_with_keys(
+        &mut self,
+        ruleset: &Ruleset,
+        prio: u16,
+        node: &rules::U32Node,
+        keys: Span,
+    ) -> Result<Node, Refusal> {
         if node.keys.len() > U32_KEYS_MAX {
             return Err(Refusal::TooManyKeys { prio, handle: node.handle, count: node.keys.len() });
         }
-        let keys = append(&mut self.keys, node.keys.iter().map(key), "u32 keys")?;
         let steps = self.steps(ruleset, prio, &node.actions)?;
         let (mark_value, mark_mask) = node.mark.map_or((0, 0), |m| (m.value, m.mask));
+        let mark_word = if node.mark.is_some() { node.counters + NodeWord::mark(node.keys.len()) } else { 0 };
         Ok(Node {
             counters: node.counters,
             keys,
             steps,
             mark_value,
             mark_mask,
+            mark_word,
             indev: node.indev,
             terminal: node.terminal,
         })
+    }
+
+    fn u32_table(&mut self, ruleset: &Ruleset, table: &rules::U32Table) -> Result<(), Refusal> {
+        if !table.buckets.len().is_power_of_two() {
+            return Err(Refusal::BucketCount { id: table.id, count: table.buckets.len() });
+        }
+        let buckets =
+            table.buckets.iter().map(|nodes| self.far_nodes(ruleset, 0, nodes)).collect::<Result<Vec<_>, _>>()?;
+        let buckets = append(&mut self.buckets, buckets, "u32 buckets")?;
+        self.tables.push(buckets);
+        Ok(())
+    }
+
+    fn far_nodes(&mut self, ruleset: &Ruleset, prio: u16, nodes: &[rules::U32Node]) -> Result<Span, Refusal> {
+        let mut list = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let keys = node.keys.iter().map(|k| FarKey {
+                offset: k.offset,
+                next_header: k.base == U32Base::NextHeader,
+                value: k.value,
+                mask: k.mask,
+            });
+            let keys = append(&mut self.far_keys, keys, "u32 keys")?;
+            let link = node.link.map(|link| LinkTo {
+                table: link.table,
+                descent: link.descent,
+                moves: link.descent.plus.is_some() || link.descent.variable.is_some() || link.descent.eat,
+            });
+            if let Some(link) = link.filter(|l| l.table as usize >= ruleset.u32_tables.len()) {
+                return Err(Refusal::Dangling { what: "u32 table", index: link.table });
+            }
+            list.push(FarNode { node: self.node_with_keys(ruleset, prio, node, keys)?, link });
+        }
+        append(&mut self.far_nodes, list, "u32 nodes")
     }
 
     fn rule(&mut self, ruleset: &Ruleset, prio: u16, rule: &rules::FlowerRule) -> Result<Rule, Refusal> {

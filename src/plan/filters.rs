@@ -22,8 +22,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     pub(super) fn u32_filter(&mut self, nodes: Span, view: &mut View<'_, '_>) -> After {
         let plan = self.plan;
         for node in nodes.of(&plan.nodes) {
-            self.counters.add(node.counters + NodeWord::HIT, 1);
-            if view.packet.meta.mark & node.mark_mask != node.mark_value {
+            if !self.u32_mark(node, view.packet.meta.mark) {
                 continue;
             }
             match self.keys(node, view.packet.data) {
@@ -42,6 +41,18 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
             }
         }
         After::Control(Control::Continue)
+    }
+
+    /// Counts that the node is tried, and whether its mark fits.
+    pub(super) fn u32_mark(&mut self, node: &Node, mark: u32) -> bool {
+        self.counters.add(node.counters + NodeWord::HIT, 1);
+        if mark & node.mark_mask != node.mark_value {
+            return false;
+        }
+        if node.mark_word != 0 {
+            self.counters.add(node.mark_word, 1);
+        }
+        true
     }
 
     fn keys(&mut self, node: &Node, data: &[u8]) -> Keys {

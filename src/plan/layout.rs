@@ -1,6 +1,6 @@
 //! What a plan's flat arrays hold. Data only: `compile` writes it, `run`, `filters` and `actions` read it.
 
-use crate::rules::{Control, RandomKind};
+use crate::rules::{Control, RandomKind, U32Descent};
 use crate::types::{Checksums, DeviceId, Direction, PacketType, Protocol};
 
 /// A stretch of one of the arrays.
@@ -53,6 +53,8 @@ pub(super) struct Filter {
 pub(super) enum FilterKind {
     /// A stretch of `nodes`.
     U32(Span),
+    /// A stretch of `far_nodes`: at least one of them links.
+    U32Tables(Span),
     /// A stretch of `rules`.
     Flower(Span),
     Matchall {
@@ -70,6 +72,8 @@ pub(super) struct Node {
     pub(super) mark_value: u32,
     /// 0: no mark is compared (the value is 0 then).
     pub(super) mark_mask: u32,
+    /// Counts that the mark fitted; 0: no mark is compared.
+    pub(super) mark_word: u32,
     pub(super) indev: Option<DeviceId>,
     pub(super) terminal: bool,
 }
@@ -85,6 +89,31 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) const NOWHERE: u32 = u32::MAX;
+}
+
+/// A node of a u32 filter that links, or of a linked table: its keys are a stretch of `far_keys`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FarNode {
+    pub(super) node: Node,
+    pub(super) link: Option<LinkTo>,
+}
+
+/// A key whose place is known only when a frame comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FarKey {
+    pub(super) offset: i32,
+    pub(super) next_header: bool,
+    /// Host byte order.
+    pub(super) value: u32,
+    pub(super) mask: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LinkTo {
+    pub(super) table: u32,
+    pub(super) descent: U32Descent,
+    /// It has an offset or `eat`: only then a base behind the frame's end counts.
+    pub(super) moves: bool,
 }
 
 /// A flower rule.

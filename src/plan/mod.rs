@@ -15,11 +15,12 @@ mod driver;
 mod filters;
 mod layout;
 mod run;
+mod tables;
 
 pub use compile::Refusal;
 pub use driver::Driver;
 
-use layout::{Chain, Compare, Dispatch, Filter, Hook, Key, Node, Rule, Step};
+use layout::{Chain, Compare, Dispatch, FarKey, FarNode, Filter, Hook, Key, Node, Rule, Span, Step};
 
 use crate::limits::MIRRED_NEST_MAX;
 use crate::types::{DeviceId, Direction, DropReason, PacketMeta, PeditKey};
@@ -36,6 +37,13 @@ pub struct Plan {
     lists: Vec<Filter>,
     nodes: Vec<Node>,
     keys: Vec<Key>,
+    /// Nodes of u32 filters that link, and of the tables that are linked to.
+    far_nodes: Vec<FarNode>,
+    far_keys: Vec<FarKey>,
+    /// Stretches of `far_nodes`.
+    buckets: Vec<Span>,
+    /// Stretches of `buckets`, by position in the ruleset.
+    tables: Vec<Span>,
     rules: Vec<Rule>,
     compares: Vec<Compare>,
     steps: Vec<Step>,

@@ -166,6 +166,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     fn filter(&mut self, filter: &Filter, view: &mut View<'_, '_>) -> After {
         match filter.kind {
             FilterKind::U32(nodes) => self.u32_filter(nodes, view),
+            FilterKind::U32Tables(nodes) => self.u32_tables(nodes, view),
             FilterKind::Flower(rules) => self.flower_filter(rules, view),
             FilterKind::Matchall { counters, steps } => {
                 self.counters.add(counters + NodeWord::HIT, 1);

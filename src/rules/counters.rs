@@ -1,7 +1,7 @@
 //! Counters as a flat array of words, so that a worker counts without knowing what a filter is. It adds; it never prints.
 //!
 //! ```text
-//! node (filter)   base+0 rule hit   base+1 success   base+2.. success of each key
+//! node (filter)   base+0 rule hit   base+1 success   base+2.. success of each key, then of the mark
 //! action          base+0 bytes  +1 packets  +2 dropped  +3 overlimits  +4 first used  +5 last used  +6 state
 //! ```
 
@@ -18,9 +18,15 @@ impl NodeWord {
     /// How often each key passed: `KEYS + n`.
     pub const KEYS: u32 = 2;
 
-    /// How many words a node with this many keys takes.
+    /// How many words a node with this many keys takes; one more with `match mark`, see [`super::U32Node::words`].
     #[must_use]
     pub const fn len(key_count: usize) -> u32 {
+        Self::KEYS + key_count as u32
+    }
+
+    /// How often the mark of a node with this many keys fitted.
+    #[must_use]
+    pub const fn mark(key_count: usize) -> u32 {
         Self::KEYS + key_count as u32
     }
 }
@@ -95,17 +101,20 @@ impl Counters {
     /// Adds what another set of counters of the same ruleset (or an older one) counted. Of the times, the first and the last stay.
     pub fn merge(&mut self, from: &dyn CounterSource, ruleset: &Ruleset) {
         self.words.resize(self.words.len().max(ruleset.counter_words as usize), 0);
-        for (_, _, filter) in ruleset.filters() {
-            let mut node = |base: u32, keys: usize| {
-                for word in base..base + NodeWord::len(keys) {
-                    self.words[word as usize] += from.word(word);
-                }
-            };
-            match &filter.classifier {
-                Classifier::U32(nodes) => nodes.iter().for_each(|n| node(n.counters, n.keys.len())),
-                Classifier::Flower(rules) => rules.iter().for_each(|r| node(r.counters, 0)),
-                Classifier::Matchall(rule) => rule.iter().for_each(|r| node(r.counters, 0)),
+        let mut node = |base: u32, words: u32| {
+            for word in base..base + words {
+                self.words[word as usize] += from.word(word);
             }
+        };
+        for (_, _, filter) in ruleset.filters() {
+            match &filter.classifier {
+                Classifier::U32(nodes) => nodes.iter().for_each(|n| node(n.counters, n.words())),
+                Classifier::Flower(rules) => rules.iter().for_each(|r| node(r.counters, NodeWord::len(0))),
+                Classifier::Matchall(rule) => rule.iter().for_each(|r| node(r.counters, NodeWord::len(0))),
+            }
+        }
+        for nodes in ruleset.u32_tables.iter().flat_map(|t| &t.buckets) {
+            nodes.iter().for_each(|n| node(n.counters, n.words()));
         }
         for action in &ruleset.actions {
             self.merge_action(from, action.counters);

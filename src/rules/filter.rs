@@ -17,7 +17,8 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// The actions of all its nodes, in order; one that is shared comes more than once.
+    /// The actions of all its nodes, in order; one that is shared comes more than once. Those in linked u32 tables are not in it,
+    /// see [`super::Ruleset::filter_actions`].
     pub fn actions(&self) -> impl Iterator<Item = ActionId> + '_ {
         let lists: Vec<&[ActionId]> = match &self.classifier {
             Classifier::U32(nodes) => nodes.iter().map(|n| n.actions.as_slice()).collect(),
@@ -31,7 +32,8 @@ impl Filter {
 /// The kinds of filter.
 #[derive(Clone, Debug)]
 pub enum Classifier {
-    /// `u32`: nodes of the root table in the order in which they are tried (by node id).
+    /// `u32`: nodes of the root table in the order in which they are tried (by node id). Other tables are reached by links, see
+    /// [`super::Ruleset::u32_tables`].
     U32(Vec<U32Node>),
     /// `flower`: rules in the order in which they are tried: by the age of their mask, then of themselves.
     /// Rules with `skip_sw` are not in it.
@@ -69,16 +71,90 @@ pub struct U32Node {
     pub classid: Option<u32>,
     /// Executed in order on a match.
     pub actions: Vec<ActionId>,
+    /// `link`: on a match the frame first goes through another table.
+    pub link: Option<U32Link>,
     /// Base of its counter words, see [`super::NodeWord`].
     pub counters: u32,
+}
+
+impl U32Node {
+    /// How many counter words it takes.
+    #[must_use]
+    pub const fn words(&self) -> u32 {
+        super::NodeWord::len(self.keys.len()) + self.mark.is_some() as u32
+    }
+}
+
+/// A u32 table that `divisor` made (`struct tc_u_hnode`): nodes link to it. Its buckets are a power of two.
+#[derive(Clone, Debug)]
+pub struct U32Table {
+    /// Its id, 1..=0xfff.
+    pub id: u32,
+    /// The device whose qdisc it belongs to.
+    pub device: DeviceId,
+    /// The prio that it was made under, where it is listed.
+    pub prio: u16,
+    /// The nodes of each bucket in the order in which they are tried.
+    pub buckets: Vec<Vec<U32Node>>,
+}
+
+/// `link T`, with what says how to go on there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct U32Link {
+    /// Position in [`super::Ruleset::u32_tables`].
+    pub table: u32,
+    /// Which bucket, and where its keys count from.
+    pub descent: U32Descent,
+}
+
+/// `offset …` and `hashkey …`: the fields of `struct tc_u32_sel` that matter when a link is followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct U32Descent {
+    /// `offset plus N`: bytes (`TC_U32_OFFSET`).
+    pub plus: Option<u16>,
+    /// `offset at A mask M shift S` (`TC_U32_VAROFFSET`).
+    pub variable: Option<U32VariableOffset>,
+    /// `eat`: the offset moves the base of all keys, not only of those with `nexthdr+` (`TC_U32_EAT`).
+    pub eat: bool,
+    /// `hashkey mask M`, host byte order; 0: bucket 0.
+    pub hash_mask: u32,
+    /// `hashkey … at A`: bytes from the present base.
+    pub hash_at: i16,
+}
+
+/// An offset that the frame itself says: the 16-bit word at `at`, masked, shifted right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct U32VariableOffset {
+    /// Bytes from the present base.
+    pub at: i16,
+    /// Host byte order.
+    pub mask: u16,
+    /// Bits to the right, below 16.
+    pub shift: u8,
+}
+
+impl U32Descent {
+    /// The bucket for a word (host byte order) of a table with so many buckets (`u32_hash_fold()`).
+    #[must_use]
+    pub const fn bucket(&self, word: u32, bucket_count: usize) -> usize {
+        let shift = if self.hash_mask == 0 { 0 } else { self.hash_mask.trailing_zeros() };
+        ((word & self.hash_mask) >> shift) as usize & (bucket_count - 1)
+    }
+
+    /// How far the next header is behind the base, given the 16-bit word that `variable` reads; a multiple of 4.
+    #[must_use]
+    pub fn distance(&self, word: u16) -> i32 {
+        let read = self.variable.map_or(0, |v| (word & v.mask) >> v.shift);
+        (i32::from(self.plus.unwrap_or(0)) + 3 + i32::from(read)) & !3
+    }
 }
 
 /// Where a key's offset counts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum U32Base {
-    /// The network header.
+    /// The network header; in a linked table what `offset … eat` reached.
     Network,
-    /// `nexthdr+`: what a linked table's `offset` reached; without one that is the network header as well
+    /// `nexthdr+`: what the `offset` of the last link without `eat` reached; without one that is the same base
     /// (`offmask` −1: `key->off + (off2 & key->offmask)`, u32_classify()).
     NextHeader,
 }

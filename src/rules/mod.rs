@@ -14,7 +14,8 @@ pub use action::{
 };
 pub use counters::{ActionWord, CounterSink, CounterSource, Counters, NodeWord};
 pub use filter::{
-    Classifier, Filter, FlowerKey, FlowerRule, MatchallRule, PortMatch, U32Base, U32Key, U32Mark, U32Node,
+    Classifier, Filter, FlowerKey, FlowerRule, MatchallRule, PortMatch, U32Base, U32Descent, U32Key, U32Link, U32Mark,
+    U32Node, U32Table, U32VariableOffset,
 };
 
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ pub struct Ruleset {
     pub devices: Vec<DeviceKey>,
     /// The places where rules are attached, without order.
     pub hooks: Vec<Hook>,
+    /// The u32 tables besides the roots; links name them by position. Several filters can link to the same one.
+    pub u32_tables: Vec<U32Table>,
     /// All actions; filters name them by [`ActionId`], several may name the same one (`index N`).
     pub actions: Vec<ActionInstance>,
     /// How many counter words the rules use: every `counters` base below is smaller. Words never move while their owner lives.
@@ -62,6 +65,33 @@ impl Ruleset {
             .iter()
             .flat_map(|h| h.chains.iter().flat_map(move |(index, c)| c.filters.iter().map(move |f| (h, *index, f))))
     }
+}
+
+impl Ruleset {
+    /// The actions that a filter can run, those of linked u32 tables too, each table once.
+    #[must_use]
+    pub fn filter_actions(&self, filter: &Filter) -> Vec<ActionId> {
+        let mut actions: Vec<ActionId> = filter.actions().collect();
+        let mut seen = vec![false; self.u32_tables.len()];
+        let mut open: Vec<u32> = match &filter.classifier {
+            Classifier::U32(nodes) => links(nodes).collect(),
+            Classifier::Flower(_) | Classifier::Matchall(_) => Vec::new(),
+        };
+        while let Some(table) = open.pop() {
+            if std::mem::replace(&mut seen[table as usize], true) {
+                continue;
+            }
+            for bucket in &self.u32_tables[table as usize].buckets {
+                actions.extend(bucket.iter().flat_map(|n| &n.actions));
+                open.extend(links(bucket));
+            }
+        }
+        actions
+    }
+}
+
+fn links(nodes: &[U32Node]) -> impl Iterator<Item = u32> + '_ {
+    nodes.iter().filter_map(|n| n.link).map(|l| l.table)
 }
 
 /// A place where frames meet rules: one direction of one device.

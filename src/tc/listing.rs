@@ -81,6 +81,9 @@ struct Labels {
     chain: bool,
 }
 
+/// Filters of one hook or root qdisc.
+type Place<'a> = (&'a DeviceState, BlockId);
+
 /// Everything that a listing reads.
 struct Source<'a> {
     store: &'a Store,
@@ -111,12 +114,12 @@ impl Store {
                 prio: selection.prio.is_none(),
                 chain: selection.chain.is_none(),
             };
-            let block = state.block(block);
-            for (chain, proto) in block.protos().filter(|(c, p)| is_selected(selection, c, p)) {
+            let place = (state, block);
+            for (chain, proto) in state.block(block).protos().filter(|(c, p)| is_selected(selection, c, p)) {
                 if options.json {
-                    source.json(&labels, block, chain, proto, &mut list);
+                    source.json(&labels, place, chain, proto, &mut list);
                 } else {
-                    source.text(&labels, block, chain, proto, &mut text);
+                    source.text(&labels, place, chain, proto, &mut text);
                 }
             }
         }
@@ -174,12 +177,4 @@ fn is_selected(selection: &Selection, chain: &Chain, proto: &Proto) -> bool {
     selection.chain.is_none_or(|c| c == chain.index)
         && selection.prio.is_none_or(|p| p == proto.prio)
         && selection.protocol.is_none_or(|p| p == proto.protocol)
-}
-
-/// The u32 tables that are listed for a prio: all of that prio on the hook, whatever their chain, the newest first (`u32_walk()`).
-fn u32_tables(block: &super::store::Block, prio: u16) -> Vec<&Proto> {
-    let mut tables: Vec<&Proto> =
-        block.protos().map(|(_, p)| p).filter(|p| p.prio == prio && p.kind == super::store::ProtoKind::U32).collect();
-    tables.sort_by_key(|p| std::cmp::Reverse(p.sequence));
-    tables
 }

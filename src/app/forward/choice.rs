@@ -39,7 +39,7 @@ pub fn wanted(ruleset: &Ruleset) -> Vec<Wanted> {
             Direction::Ingress => entry(hook.device, &|w| w.receive = true),
             Direction::Egress => entry(hook.device, &|w| w.egress_rules = true),
         }
-        for id in filter.actions() {
+        for id in ruleset.filter_actions(filter) {
             if let Action::Mirred(mirred) = &ruleset.action(id).action {
                 entry(mirred.device, &|w| w.transmit = true);
             }

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::rules::{ActionId, ActionWord, Classifier, CounterSource, Filter, Hook, NodeWord, Ruleset};
+use crate::rules::{ActionId, ActionWord, Classifier, CounterSource, Filter, Hook, NodeWord, Ruleset, U32Node};
+use crate::tc::filter::u32::handle_text;
 use crate::tc::proto::link_name;
 use crate::types::{DeviceId, Direction};
 
@@ -83,9 +84,8 @@ fn hook_rows(ruleset: &Ruleset, hook: &Hook, suffix: &str, rows: &mut Vec<Row>) 
             };
             match &filter.classifier {
                 Classifier::U32(_) => {
-                    for node in listed_nodes(hook, filter) {
-                        let handle = format!("{:x}::{:x}", node.handle >> 20, node.handle & 0xfff);
-                        push(handle, Some(node.counters), &node.actions);
+                    for node in listed_nodes(ruleset, hook, filter) {
+                        push(handle_text(node.handle), Some(node.counters), &node.actions);
                     }
                 }
                 Classifier::Flower(rules) => {
@@ -99,21 +99,17 @@ fn hook_rows(ruleset: &Ruleset, hook: &Hook, suffix: &str, rows: &mut Vec<Row>) 
     }
 }
 
-/// The kernel lists under a u32 filter the tables of its prio in *all* chains of the block, the newest table first
-/// (`u32_walk()` compares `ht->prio` only).
-fn listed_nodes<'a>(hook: &'a Hook, filter: &Filter) -> Vec<&'a crate::rules::U32Node> {
-    let mut tables: Vec<&Vec<crate::rules::U32Node>> = hook
-        .chains
-        .values()
-        .flat_map(|c| &c.filters)
-        .filter(|f| f.prio == filter.prio)
-        .filter_map(|f| match &f.classifier {
-            Classifier::U32(nodes) => Some(nodes),
-            Classifier::Flower(_) | Classifier::Matchall(_) => None,
-        })
-        .collect();
-    tables.sort_by_key(|nodes| std::cmp::Reverse(nodes.first().map_or(0, |n| n.handle >> 20)));
-    tables.into_iter().flatten().collect()
+/// The kernel lists under a u32 filter the tables of its prio in *all* chains of the qdisc (`u32_walk()` compares `ht->prio` only);
+/// both hooks of a clsact are one qdisc, a root qdisc is another.
+fn listed_nodes<'a>(ruleset: &'a Ruleset, hook: &'a Hook, filter: &Filter) -> Vec<&'a U32Node> {
+    let hooks = ruleset.hooks.iter().filter(|h| h.device == hook.device);
+    let roots = hooks.flat_map(|h| h.chains.values()).flat_map(|c| &c.filters).filter(|f| f.prio == filter.prio);
+    let roots = roots.filter_map(|f| match &f.classifier {
+        Classifier::U32(nodes) => Some(nodes),
+        Classifier::Flower(_) | Classifier::Matchall(_) => None,
+    });
+    let made = ruleset.u32_tables.iter().filter(|t| t.device == hook.device && t.prio == filter.prio);
+    roots.flatten().chain(made.flat_map(|t| t.buckets.iter().flatten())).collect()
 }
 
 fn labels(ruleset: &Ruleset, actions: &[ActionId]) -> Vec<(String, u32)> {

@@ -59,6 +59,7 @@ fn object(target: Target, protocol: Protocol, control: Control) -> Object {
     let filter = Filter { prio: 1, protocol, classifier: Classifier::Matchall(Some(rule)) };
     let chains = [(0, Chain { filters: vec![filter] })].into();
     let ruleset = Ruleset {
+        u32_tables: Vec::new(),
         devices: vec![DeviceKey::local(DEVICE)],
         hooks: vec![Hook { device: DeviceId(0), direction: Direction::Ingress, chains }],
         actions: vec![ActionInstance { index: 1, action, counters }],

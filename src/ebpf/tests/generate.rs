@@ -220,7 +220,7 @@ impl Maker<'_> {
         let terminal = !actions.is_empty() || self.rng.gen_bool(0.5);
         let mark = self.rng.gen_bool(0.05).then(|| U32Mark { value: self.rng.gen_range(0..2), mask: 1 });
         let indev = self.rng.gen_bool(0.05).then(|| DeviceId(self.rng.gen_range(0..2)));
-        U32Node { handle, keys, mark, indev, terminal, classid: None, actions, counters }
+        U32Node { handle, keys, mark, indev, terminal, classid: None, actions, counters, link: None }
     }
 
     fn u32_filter(&mut self) -> Classifier {

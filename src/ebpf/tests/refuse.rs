@@ -14,6 +14,7 @@ fn ruleset(actions: Vec<Action>) -> Ruleset {
     let chains = [(0, Chain { filters: vec![filter] })].into();
     let instance = |(n, action)| ActionInstance { index: n as u32 + 1, action, counters: 2 + n as u32 * 7 };
     Ruleset {
+        u32_tables: Vec::new(),
         devices: vec![DeviceKey::local("eth0"), DeviceKey::local("v0")],
         hooks: vec![Hook { device: DeviceId(0), direction: Direction::Ingress, chains }],
         actions: actions.into_iter().enumerate().map(instance).collect(),

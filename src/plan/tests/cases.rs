@@ -37,6 +37,7 @@ fn ruleset(actions: Vec<Action>, hooks: &[(DeviceId, Direction, &[u32])]) -> Rul
         Hook { device: *device, direction: *direction, chains }
     };
     Ruleset {
+        u32_tables: Vec::new(),
         devices: ["eth0", "v0", "v1"].map(DeviceKey::local).into(),
         actions: actions.into_iter().enumerate().map(instance).collect(),
         hooks: hooks.iter().enumerate().map(hook).collect(),
@@ -208,6 +209,7 @@ fn a_copy_came_in_by_the_device_whose_hook_made_it() {
             classid: None,
             actions: vec![ActionId(2)],
             counters: rules.counter_words - 2,
+            link: None,
         }]);
         let topology = Topology { devices: rules.devices.iter().cloned().map(Device::assumed).collect() };
         let mut twins = Twins::new(0, &rules, &topology);

@@ -11,7 +11,7 @@ use super::frames::{MACS, pick};
 use crate::rules::{
     Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Csum, Filter, FlowerKey, FlowerRule,
     Gact, Hook, MatchallRule, Mirred, MirredMode, NodeWord, Pedit, PortMatch, Random, RandomKind, Ruleset, Skbedit,
-    Skbmod, U32Base, U32Key, U32Mark, U32Node,
+    Skbmod, U32Base, U32Descent, U32Key, U32Link, U32Mark, U32Node, U32Table, U32VariableOffset,
 };
 use crate::types::{
     Checksums, Device, DeviceId, DeviceKey, DeviceKind, Direction, MacAddr, PacketType, PeditHeader, PeditKey,
@@ -44,7 +44,8 @@ pub fn topology(rng: &mut SmallRng) -> Topology {
 }
 
 pub fn ruleset(rng: &mut SmallRng, topology: &Topology, samples: &[Vec<u8>]) -> Ruleset {
-    let mut make = Maker { rng, samples, devices: topology.devices.len() as u32, words: 0, restarts: false };
+    let tables = pick(rng, &[0, 0, 1, 3]);
+    let mut make = Maker { rng, samples, devices: topology.devices.len() as u32, tables, words: 0, restarts: false };
     let actions: Vec<ActionInstance> = (0..make.rng.gen_range(3..14)).map(|n| make.instance(n + 1)).collect();
     let mut places: Vec<(u32, Direction)> = vec![(0, Direction::Ingress)];
     for device in 0..make.devices {
@@ -56,9 +57,10 @@ pub fn ruleset(rng: &mut SmallRng, topology: &Topology, samples: &[Vec<u8>]) -> 
     }
     let hooks: Vec<Hook> =
         places.into_iter().map(|(device, direction)| make.hook(device, direction, &actions)).collect();
+    let u32_tables = (0..tables).map(|n| make.u32_table(n + 1, &actions)).collect();
     let (counter_words, restarts) = (make.words, make.restarts);
     let devices = topology.devices.iter().map(|d| d.key.clone()).collect();
-    let mut ruleset = Ruleset { devices, hooks, actions, counter_words };
+    let mut ruleset = Ruleset { devices, hooks, u32_tables, actions, counter_words };
     calm(&mut ruleset, restarts);
     ruleset
 }
@@ -68,12 +70,16 @@ fn calm(ruleset: &mut Ruleset, restarts: bool) {
     let is_mirror = |a: &ActionInstance| matches!(&a.action, Action::Mirred(m) if m.mode == MirredMode::Mirror);
     let fanout = |ruleset: &Ruleset| -> usize {
         let mut copies = 0;
+        let mut list = |ids: &[ActionId]| {
+            let mirrors = ids.iter().filter(|id| is_mirror(ruleset.action(**id))).count();
+            let jumps = ids.iter().any(|id| has_jump(&ruleset.action(*id).action));
+            copies += mirrors * if jumps { 32 } else { 1 };
+        };
+        // Several links lead to a table, from one to the next up to eight deep.
+        for node in ruleset.u32_tables.iter().flat_map(|t| &t.buckets).flatten() {
+            (0..32).for_each(|_| list(&node.actions));
+        }
         for (_, _, filter) in ruleset.filters() {
-            let mut list = |ids: &[ActionId]| {
-                let mirrors = ids.iter().filter(|id| is_mirror(ruleset.action(**id))).count();
-                let jumps = ids.iter().any(|id| has_jump(&ruleset.action(*id).action));
-                copies += mirrors * if jumps { 32 } else { 1 };
-            };
             match &filter.classifier {
                 Classifier::U32(nodes) => nodes.iter().for_each(|n| list(&n.actions)),
                 Classifier::Flower(rules) => rules.iter().for_each(|r| list(&r.actions)),
@@ -102,6 +108,8 @@ struct Maker<'a> {
     rng: &'a mut SmallRng,
     samples: &'a [Vec<u8>],
     devices: u32,
+    /// How many u32 tables there are to link to.
+    tables: u32,
     words: u32,
     restarts: bool,
 }
@@ -274,8 +282,7 @@ impl Maker<'_> {
     fn node(&mut self, number: u32, actions: &[ActionInstance]) -> U32Node {
         let sample = self.sample();
         let keys: Vec<U32Key> = (0..pick(self.rng, &[0, 1, 1, 1, 2, 2, 3, 5])).map(|_| self.key(&sample)).collect();
-        let counters = self.words(NodeWord::len(keys.len()));
-        U32Node {
+        let mut node = U32Node {
             handle: 0x8000_0800 + number,
             keys,
             mark: self.maybe(0.1, |m| {
@@ -286,8 +293,33 @@ impl Maker<'_> {
             terminal: self.chance(0.9),
             classid: None,
             actions: self.list(actions),
-            counters,
-        }
+            link: if self.tables > 0 { self.maybe(0.4, Self::link) } else { None },
+            counters: 0,
+        };
+        node.counters = self.words(node.words());
+        node
+    }
+
+    fn link(&mut self) -> U32Link {
+        let variable = self.maybe(0.6, |m| U32VariableOffset {
+            at: pick(m.rng, &[0, 0, 0, 2, -2, 8, 700]),
+            mask: pick(m.rng, &[0x0f00, 0x0f00, 0x00ff, 0xffff]),
+            shift: pick(m.rng, &[6, 6, 0, 8, 15]),
+        });
+        let descent = U32Descent {
+            plus: self.maybe(0.3, |m| pick(m.rng, &[0, 4, 20, 1, 65_535])),
+            variable,
+            eat: self.chance(0.5),
+            hash_mask: pick(self.rng, &[0, 0xff, 0x0000_ff00, 0x00ff_0000, 3]),
+            hash_at: pick(self.rng, &[0, 8, 12, 16, -8, -16, 900]),
+        };
+        U32Link { table: self.rng.gen_range(0..self.tables), descent }
+    }
+
+    fn u32_table(&mut self, id: u32, actions: &[ActionInstance]) -> U32Table {
+        let count = pick(self.rng, &[1, 1, 2, 8]);
+        let nodes = |m: &mut Self| (0..m.rng.gen_range(0..4)).map(|n| m.node(n, actions)).collect();
+        U32Table { id, device: DeviceId(0), prio: 1, buckets: (0..count).map(|_| nodes(self)).collect() }
     }
 
     fn key(&mut self, sample: &[u8]) -> U32Key {

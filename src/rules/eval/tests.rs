@@ -18,6 +18,7 @@ fn network(action: Action) -> (Ruleset, Topology) {
     let chains = BTreeMap::from([(0, Chain { filters: vec![filter] })]);
     let devices = vec![DeviceKey::local("a"), DeviceKey::local("b")];
     let ruleset = Ruleset {
+        u32_tables: Vec::new(),
         hooks: vec![Hook { device: DeviceId(0), direction: Direction::Ingress, chains }],
         actions: vec![ActionInstance { index: 1, action, counters: NodeWord::len(0) }],
         counter_words: NodeWord::len(0) + ActionWord::LEN,

@@ -57,6 +57,19 @@ pub enum Step<'a> {
         /// The frame's four bytes there, in network order; `None`: they are not all in the frame, which ends the whole filter.
         word: Option<u32>,
     },
+    /// A u32 node's link is followed.
+    Link {
+        /// The node.
+        node: &'a U32Node,
+        /// Id of the table.
+        table: u32,
+        /// Its bucket.
+        bucket: usize,
+        /// Where its keys count from: bytes behind the network header.
+        offset: i64,
+        /// Where its `nexthdr+` keys count from: bytes behind that.
+        next_header: i64,
+    },
     /// A key of a flower rule is compared.
     Flower {
         /// The rule.

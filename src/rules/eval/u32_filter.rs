@@ -1,63 +1,161 @@
-//! `u32_classify()` of net/sched/cls_u32.c, for the nodes of one root table.
+//! `u32_classify()` of net/sched/cls_u32.c: the root table, and the tables that it links to.
 
 use super::trace::Step;
 use super::{Outcome, Run, Skb};
-use crate::limits::ETHERNET_LEN;
-use crate::rules::{Control, CounterSink, NodeWord, U32Node};
+use crate::limits::{ETHERNET_LEN, U32_DEPTH_MAX, U32_VISITS_MAX};
+use crate::rules::{Control, CounterSink, NodeWord, U32Base, U32Link, U32Node};
+
+/// Where a node's keys count from: bytes into the frame.
+#[derive(Clone, Copy)]
+struct Base {
+    /// `off`.
+    network: i64,
+    /// `off2`: how far the next header is behind it. It stays when a link returns.
+    next_header: i64,
+}
+
+/// What comparing a node came to.
+enum Node {
+    Differs,
+    Fits,
+    /// A word is not in the frame, which ends the whole filter.
+    Unreadable,
+}
+
+/// Nodes that are still to be tried, and from where.
+struct Level<'a> {
+    nodes: &'a [U32Node],
+    next: usize,
+    network: i64,
+}
 
 impl Run<'_> {
-    pub(super) fn u32_filter(&mut self, nodes: &[U32Node], skb: &mut Skb, bytes: u64) -> Outcome {
-        for node in nodes {
-            self.counters.add(node.counters + NodeWord::HIT, 1);
-            if let Some(mark) = node.mark {
-                self.tell(Step::Mark { node, mark: skb.meta.mark });
-                if skb.meta.mark & mark.mask != mark.value {
-                    continue;
+    pub(super) fn u32_filter(&mut self, root: &[U32Node], skb: &mut Skb, bytes: u64) -> Outcome {
+        let nothing = Outcome::Control(Control::Continue);
+        let ruleset = self.ruleset;
+        let mut base = Base { network: ETHERNET_LEN as i64, next_header: 0 };
+        let mut levels = vec![Level { nodes: root, next: 0, network: base.network }];
+        for _ in 0..U32_VISITS_MAX {
+            let Some(level) = levels.last_mut() else { return nothing };
+            base.network = level.network;
+            let Some(node) = level.nodes.get(level.next) else {
+                // The table is done: the node that linked to it has its turn, if it does something by itself.
+                levels.pop();
+                let Some(level) = levels.last_mut() else { return nothing };
+                let node = &level.nodes[level.next];
+                level.next += 1;
+                match self.u32_match(node, skb, bytes) {
+                    Outcome::Control(Control::Continue) => continue,
+                    verdict => return verdict,
                 }
-            }
-            match self.u32_keys(node, skb) {
-                // A key that cannot be read ends the whole filter.
-                None => return Outcome::Control(Control::Continue),
-                Some(false) => continue,
-                Some(true) => {}
-            }
-            let but = match node.indev {
-                _ if !node.terminal => Some("it has neither action nor flowid"),
-                Some(device) if device != skb.iif => Some("the frame came in by another device than indev"),
-                Some(_) | None => None,
             };
-            self.tell(Step::Match { handle: node.handle, but });
-            if but.is_some() {
-                continue;
-            }
-            self.counters.add(node.counters + NodeWord::SUCCESS, 1);
-            match self.action_list(&node.actions, skb, bytes) {
-                Outcome::Control(Control::Continue) => {}
-                verdict => return verdict,
+            match self.u32_node(node, base, skb) {
+                Node::Unreadable => return nothing,
+                Node::Differs => level.next += 1,
+                Node::Fits => match &node.link {
+                    None => {
+                        level.next += 1;
+                        match self.u32_match(node, skb, bytes) {
+                            Outcome::Control(Control::Continue) => {}
+                            verdict => return verdict,
+                        }
+                    }
+                    Some(_) if levels.len() > U32_DEPTH_MAX => return nothing,
+                    Some(link) => {
+                        let table = &ruleset.u32_tables[link.table as usize];
+                        let Some(bucket) = descend(link, &skb.data, &mut base, table.buckets.len()) else {
+                            return nothing;
+                        };
+                        self.tell(Step::Link {
+                            node,
+                            table: table.id,
+                            bucket,
+                            offset: base.network - ETHERNET_LEN as i64,
+                            next_header: base.next_header,
+                        });
+                        let moves = link.descent.plus.is_some() || link.descent.variable.is_some() || link.descent.eat;
+                        // A base behind the frame's end is no way to go on: as if the table were empty.
+                        let beyond = moves && base.network >= skb.data.len() as i64;
+                        let nodes = if beyond { &[][..] } else { &table.buckets[bucket] };
+                        levels.push(Level { nodes, next: 0, network: base.network });
+                    }
+                },
             }
         }
-        Outcome::Control(Control::Continue)
+        nothing
     }
 
-    /// Whether all keys match; `None` if one of them lies outside of the frame.
-    fn u32_keys(&mut self, node: &U32Node, skb: &Skb) -> Option<bool> {
+    /// The mark and the keys of a node.
+    fn u32_node(&mut self, node: &U32Node, base: Base, skb: &Skb) -> Node {
+        self.counters.add(node.counters + NodeWord::HIT, 1);
+        if let Some(mark) = node.mark {
+            self.tell(Step::Mark { node, mark: skb.meta.mark });
+            if skb.meta.mark & mark.mask != mark.value {
+                return Node::Differs;
+            }
+            self.counters.add(node.counters + NodeWord::mark(node.keys.len()), 1);
+        }
         for (index, key) in node.keys.iter().enumerate() {
-            // Without a linked table both bases are the network header.
-            let word = word_at(&skb.data, i64::from(key.offset) + ETHERNET_LEN as i64);
+            let from = match key.base {
+                U32Base::Network => base.network,
+                U32Base::NextHeader => base.network + base.next_header,
+            };
+            let word = word_at(&skb.data, from + i64::from(key.offset));
             self.tell(Step::Key { node, key, word });
-            let word = word?;
+            let Some(word) = word else { return Node::Unreadable };
             if (word ^ key.value) & key.mask != 0 {
-                return Some(false);
+                return Node::Differs;
             }
             self.counters.add(node.counters + NodeWord::KEYS + index as u32, 1);
         }
-        Some(true)
+        Node::Fits
     }
+
+    /// `check_terminal`: what a node does whose keys fit.
+    fn u32_match(&mut self, node: &U32Node, skb: &mut Skb, bytes: u64) -> Outcome {
+        let but = match node.indev {
+            _ if !node.terminal && node.link.is_some() => Some("it only links, and nothing behind the link ended it"),
+            _ if !node.terminal => Some("it has neither action nor flowid"),
+            Some(device) if device != skb.iif => Some("the frame came in by another device than indev"),
+            Some(_) | None => None,
+        };
+        self.tell(Step::Match { handle: node.handle, but });
+        if but.is_some() {
+            return Outcome::Control(Control::Continue);
+        }
+        self.counters.add(node.counters + NodeWord::SUCCESS, 1);
+        self.action_list(&node.actions, skb, bytes)
+    }
+}
+
+/// Moves the base as a link says and finds the bucket; `None` if the frame is too short for the words that it reads.
+fn descend(link: &U32Link, data: &[u8], base: &mut Base, bucket_count: usize) -> Option<usize> {
+    let descent = &link.descent;
+    let mut bucket = 0;
+    if bucket_count > 1 {
+        let word = word_at(data, base.network + i64::from(descent.hash_at))?;
+        bucket = descent.bucket(word, bucket_count);
+    }
+    if descent.plus.is_some() || descent.variable.is_some() {
+        let word = match descent.variable {
+            Some(variable) => bytes_at::<2>(data, base.network + i64::from(variable.at)).map(u16::from_be_bytes)?,
+            None => 0,
+        };
+        base.next_header = i64::from(descent.distance(word));
+    }
+    if descent.eat {
+        base.network += base.next_header;
+        base.next_header = 0;
+    }
+    Some(bucket)
 }
 
 /// `skb_header_pointer()` of four bytes; the kernel would read headroom before the MAC header, which nobody can mean.
 fn word_at(data: &[u8], at: i64) -> Option<u32> {
+    bytes_at::<4>(data, at).map(u32::from_be_bytes)
+}
+
+fn bytes_at<const N: usize>(data: &[u8], at: i64) -> Option<[u8; N]> {
     let at = usize::try_from(at).ok()?;
-    let bytes = data.get(at..at.checked_add(4)?)?;
-    Some(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    data.get(at..at.checked_add(N)?)?.try_into().ok()
 }

@@ -1,6 +1,7 @@
 //! `u32`: the words after it, and handles. Matches are in [`selector`]. It changes no state.
 
 pub mod selector;
+mod tables;
 
 use super::super::action;
 use super::super::args::Args;
@@ -8,7 +9,7 @@ use super::super::command::Word;
 use super::super::error::TcError;
 use super::super::number::{get_u32, matches, unsigned};
 use super::{Common, parse_classid};
-use crate::rules::{U32Key, U32Mark};
+use crate::rules::{U32Descent as U32Offset, U32Key, U32Mark};
 
 /// A u32 node as written.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +24,16 @@ pub struct U32Spec {
     pub keys: Vec<U32Key>,
     /// `match mark V M`.
     pub mark: Option<U32Mark>,
+    /// `divisor N`: it makes a table, with N buckets, and nothing else.
+    pub divisor: Option<usize>,
+    /// `ht T:B:`, or the bucket of a `sample`: where the node goes, as a handle; 0: the root table of its prio.
+    pub table: u32,
+    /// A `sample` has chosen the bucket.
+    pub has_sample: bool,
+    /// `link T:`, as a handle; 0 takes a link away.
+    pub link: Option<u32>,
+    /// `offset …` and `hashkey …`.
+    pub offset: U32Offset,
     /// `indev D`.
     pub indev: Option<Word>,
     /// Has `classid`, `indev` or `action`.
@@ -49,7 +60,7 @@ const USAGE: &[&str] = &[
 /// Parses the words after `u32` (`u32_parse_opt()`, tc/f_u32.c).
 ///
 /// # Errors
-/// What tc says; hash tables are refused by name.
+/// What tc says.
 pub fn parse(args: &mut Args<'_>, handle: Option<&Word>) -> Result<U32Spec, TcError> {
     let mut spec = U32Spec { has_options: args.left() > 0, ..U32Spec::default() };
     if let Some(word) = handle {
@@ -64,19 +75,33 @@ pub fn parse(args: &mut Args<'_>, handle: Option<&Word>) -> Result<U32Spec, TcEr
                 spec.has_selector = true;
                 continue;
             }
-            _ if is_hash_table_word(word) => {
-                return Err(TcError::unsupported(&format!("u32 hash tables ({word})"), args.position()));
+            _ if matches(word, "offset") => {
+                tables::offset(args, &mut spec)?;
+                continue;
+            }
+            _ if matches(word, "hashkey") => {
+                tables::hashkey(args, &mut spec)?;
+                continue;
             }
             _ if matches(word, "classid") || word == "flowid" => {
                 spec.common.classid = parse_classid(args)?;
                 spec.terminal = true;
                 continue;
             }
+            _ if matches(word, "divisor") => spec.divisor = Some(tables::divisor(args)?),
+            "link" => spec.link = Some(tables::link(args)?),
+            "ht" => tables::ht(args, &mut spec, handle.is_some())?,
+            "sample" => {
+                tables::sample(args, &mut spec)?;
+                continue;
+            }
             "order" => order = Some(parse_order(args)?),
             "indev" => {
-                let text = args.next_word()?.to_owned();
-                spec.indev = Some(Word { text, token: args.position() });
-                spec.terminal = true;
+                args.skip();
+                let Some(text) = args.word() else {
+                    return Err(TcError::parse("Illegal indev", args.position(), "name a device: indev DEVICE"));
+                };
+                spec.indev = Some(Word { text: text.to_owned(), token: args.position() });
             }
             _ if matches(word, "action") => {
                 args.next_word()?;
@@ -87,6 +112,11 @@ pub fn parse(args: &mut Args<'_>, handle: Option<&Word>) -> Result<U32Spec, TcEr
             _ if matches(word, "police") => return Err(TcError::unsupported("police", args.position())),
             "skip_hw" => spec.common.skip_hw = true,
             "skip_sw" => spec.common.skip_sw = true,
+            "help" => {
+                let mut error = TcError::parse(USAGE[0], args.position(), "leave \"help\" out");
+                error.messages = USAGE.iter().map(|s| (*s).to_owned()).collect();
+                return Err(error);
+            }
             _ => return Err(what_is(word, args.position())),
         }
         args.skip();
@@ -94,18 +124,19 @@ pub fn parse(args: &mut Args<'_>, handle: Option<&Word>) -> Result<U32Spec, TcEr
     if let Some((number, token)) = order {
         merge_order(&mut spec, number, token)?;
     }
+    if spec.common.skip_hw && spec.common.skip_sw {
+        let hint = "with both of them nothing would look at the filter";
+        return Err(TcError::parse("skip_hw and skip_sw are mutually exclusive", args.position(), hint));
+    }
     Ok(spec)
-}
-
-fn is_hash_table_word(word: &str) -> bool {
-    let prefixed = ["offset", "hashkey", "divisor", "link"].into_iter().any(|name| matches(word, name));
-    prefixed || matches!(word, "ht" | "sample")
 }
 
 fn what_is(word: &str, token: usize) -> TcError {
     let hint = match word {
         "mark" => "write match mark VALUE MASK",
-        _ => "u32 takes match, action, flowid, order, indev, skip_hw",
+        _ => {
+            "u32 takes match, action, flowid, order, indev, skip_hw, and for tables divisor, ht, link, sample, hashkey, offset"
+        }
     };
     let mut error = TcError::parse(format!("What is \"{word}\"?"), token, hint);
     error.messages.extend(USAGE.iter().map(|s| (*s).to_owned()));

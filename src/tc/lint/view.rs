@@ -98,7 +98,8 @@ impl View<'_> {
 
     /// Whether a match ends classification for good: no later filter sees the frame.
     pub fn is_terminal(&self) -> bool {
-        if let Body::U32 { terminal: false, .. } = &self.entry.body {
+        // What a linked table does is not looked into.
+        if let Body::U32 { terminal: false, .. } | Body::U32 { link: Some(_), .. } = &self.entry.body {
             return false;
         }
         for action in &self.actions {

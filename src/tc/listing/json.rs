@@ -4,17 +4,17 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Labels, Source, u32_tables};
-use crate::rules::{NodeWord, U32Base, U32Key, U32Mark};
+use super::{Labels, Place, Source};
+use crate::rules::{NodeWord, U32Base, U32Descent, U32Key, U32Mark};
 use crate::tc::command::Parent;
 use crate::tc::filter::{flower, u32::handle_text};
 use crate::tc::number::classid_text;
 use crate::tc::proto::link_name;
-use crate::tc::store::{Block, Body, Chain, Entry, Proto, ProtoKind};
+use crate::tc::store::{Body, Chain, Entry, Proto, ProtoKind};
 
 impl Source<'_> {
     /// All objects of one prio.
-    pub(super) fn json(&self, labels: &Labels, block: &Block, chain: &Chain, proto: &Proto, out: &mut Vec<Value>) {
+    pub(super) fn json(&self, labels: &Labels, place: Place<'_>, chain: &Chain, proto: &Proto, out: &mut Vec<Value>) {
         let head = head(labels, chain, proto);
         let mut push = |options: Option<Value>| {
             let mut map = head.clone();
@@ -24,9 +24,9 @@ impl Source<'_> {
         push(None);
         match proto.kind {
             ProtoKind::U32 => {
-                for table in u32_tables(block, proto.prio) {
-                    push(Some(json!({"fh": format!("{:x}:", table.table), "ht_divisor": 1})));
-                    table.entries.iter().for_each(|e| push(Some(self.u32_json(table, e))));
+                for table in place.0.u32_tables(place.1, proto.prio) {
+                    push(Some(json!({"fh": format!("{:x}:", table.id), "ht_divisor": table.divisor})));
+                    table.entries().for_each(|e| push(Some(self.u32_json(e))));
                 }
             }
             ProtoKind::Flower | ProtoKind::Matchall => {
@@ -35,22 +35,26 @@ impl Source<'_> {
         }
     }
 
-    fn u32_json(&self, table: &Proto, entry: &Entry) -> Value {
+    fn u32_json(&self, entry: &Entry) -> Value {
         let mut map = Map::new();
         let mut set = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
         set("fh", handle_text(entry.handle).into());
         set("order", (entry.handle & 0xfff).into());
-        set("key_ht", format!("{:x}", table.table).into());
-        set("bkt", "0".into());
+        set("key_ht", format!("{:x}", entry.handle >> 20).into());
+        set("bkt", format!("{:x}", entry.handle >> 12 & 0xff).into());
         if let Some(id) = entry.classid {
             set("flowid", classid_text(id).into());
+        }
+        if let Body::U32 { link: Some(table), .. } = &entry.body {
+            set("link", handle_text(table << 20).into());
         }
         if entry.skip_hw {
             set("skip_hw", true.into());
         }
         set("not_in_hw", true.into());
-        if let Body::U32 { keys, mark, indev, .. } = &entry.body {
+        if let Body::U32 { keys, mark, indev, offset, .. } = &entry.body {
             self.u32_keys(entry, keys, mark.as_ref(), &mut set);
+            descent_json(offset, &mut set);
             if let Some(indev) = indev {
                 set("input_dev", self.store.device_key(*indev).name.as_str().into());
             }
@@ -69,7 +73,7 @@ impl Source<'_> {
         if let Some(mark) = mark {
             set("fwmark_value", format!("{:#x}", mark.value).into());
             set("fwmark_mask", format!("{:#x}", mark.mask).into());
-            set("fwmark_success", 0.into());
+            set("fwmark_success", self.counters.word(entry.counters + NodeWord::mark(keys.len())).into());
         }
         if !keys.is_empty() {
             set("match", one_or_list(keys.iter().map(key_json).collect()));
@@ -102,6 +106,25 @@ impl Source<'_> {
         let each = entry.actions.iter().enumerate();
         let list = each.map(|(i, slot)| self.action_json(i + 1, self.store.action(*slot))).collect();
         map.insert("actions".to_owned(), Value::Array(list));
+    }
+}
+
+/// tc 6.1 prints `offset` and `eat` as bare text, which is no JSON; here `eat` is a flag.
+fn descent_json(descent: &U32Descent, set: &mut dyn FnMut(&str, Value)) {
+    if let Some(variable) = descent.variable {
+        set("offset_mask", format!("{:x}", variable.mask).into());
+        set("offset_shift", variable.shift.into());
+        set("offset_off", variable.at.into());
+    }
+    if let Some(plus) = descent.plus.filter(|p| *p != 0) {
+        set("plus", plus.into());
+    }
+    if descent.eat {
+        set("eat", true.into());
+    }
+    if descent.hash_mask != 0 {
+        set("hash_mask", format!("{:x}", descent.hash_mask).into());
+        set("hash_off", descent.hash_at.into());
     }
 }
 

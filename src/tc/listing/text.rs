@@ -2,38 +2,39 @@
 
 use std::fmt::Write as _;
 
-use super::{Labels, Source, u32_tables};
-use crate::rules::{NodeWord, U32Base, U32Key};
+use super::{Labels, Place, Source};
+use crate::rules::{NodeWord, U32Base, U32Descent, U32Key};
 use crate::tc::command::Parent;
 use crate::tc::filter::{flower, u32::handle_text};
 use crate::tc::number::classid_text;
 use crate::tc::proto::link_name;
-use crate::tc::store::{Block, Body, Chain, Entry, Proto, ProtoKind};
+use crate::tc::store::{Body, Chain, Entry, Proto, ProtoKind};
 
 impl Source<'_> {
     /// All lines of one prio.
-    pub(super) fn text(&self, labels: &Labels, block: &Block, chain: &Chain, proto: &Proto, out: &mut String) {
+    pub(super) fn text(&self, labels: &Labels, place: Place<'_>, chain: &Chain, proto: &Proto, out: &mut String) {
         let head = head(labels, chain, proto);
         let _ = writeln!(out, "{head}");
         match proto.kind {
             ProtoKind::U32 => {
-                for table in u32_tables(block, proto.prio) {
-                    let _ = writeln!(out, "{head}fh {:x}: ht divisor 1 ", table.table);
-                    table.entries.iter().for_each(|e| self.u32(&head, table, e, out));
+                for table in place.0.u32_tables(place.1, proto.prio) {
+                    let _ = writeln!(out, "{head}fh {:x}: ht divisor {} ", table.id, table.divisor);
+                    table.entries().for_each(|e| self.u32(&head, e, out));
                 }
             }
             ProtoKind::Flower | ProtoKind::Matchall => proto.entries.iter().for_each(|e| self.other(&head, e, out)),
         }
     }
 
-    fn u32(&self, head: &str, table: &Proto, entry: &Entry, out: &mut String) {
-        let Body::U32 { keys, mark, indev, terminal } = &entry.body else { return };
+    fn u32(&self, head: &str, entry: &Entry, out: &mut String) {
+        let Body::U32 { keys, mark, indev, terminal, link, offset } = &entry.body else { return };
         let _ = write!(
             out,
-            "{head}fh {} order {} key ht {:x} bkt 0 ",
+            "{head}fh {} order {} key ht {:x} bkt {:x} ",
             handle_text(entry.handle),
             entry.handle & 0xfff,
-            table.table
+            entry.handle >> 20,
+            entry.handle >> 12 & 0xff,
         );
         match entry.classid {
             Some(id) if *terminal => {
@@ -45,6 +46,9 @@ impl Source<'_> {
             None if *terminal => out.push_str("terminal flowid "),
             None => {}
         }
+        if let Some(table) = link {
+            let _ = write!(out, "link {} ", handle_text(table << 20));
+        }
         out.push_str(if entry.skip_hw { "skip_hw " } else { "" });
         out.push_str("not_in_hw ");
         let word = |offset| self.counters.word(entry.counters + offset);
@@ -52,7 +56,8 @@ impl Source<'_> {
             let _ = write!(out, "(rule hit {} success {})", word(NodeWord::HIT), word(NodeWord::SUCCESS));
         }
         if let Some(mark) = mark {
-            let _ = write!(out, "\n  mark {:#06x} {:#06x} (success 0)", mark.value, mark.mask);
+            let success = word(NodeWord::mark(keys.len()));
+            let _ = write!(out, "\n  mark {:#06x} {:#06x} (success {success})", mark.value, mark.mask);
         }
         for (index, key) in keys.iter().enumerate() {
             let _ = write!(out, "\n  match {}", key_text(key));
@@ -60,6 +65,7 @@ impl Source<'_> {
                 let _ = write!(out, " (success {} ) ", word(NodeWord::KEYS + index as u32));
             }
         }
+        out.push_str(&descent_text(offset));
         if let Some(indev) = indev {
             let _ = writeln!(out, "\n  input dev {}", self.store.device_key(*indev).name);
         }
@@ -119,6 +125,25 @@ fn head(labels: &Labels, chain: &Chain, proto: &Proto) -> String {
         let _ = write!(head, "chain {} ", chain.index);
     }
     head
+}
+
+/// `offset …` and `hash …`, each on a line of its own.
+fn descent_text(descent: &U32Descent) -> String {
+    let mut out = String::new();
+    if descent.plus.is_some() || descent.variable.is_some() {
+        out.push_str("\n    offset ");
+        if let Some(variable) = descent.variable {
+            let _ = write!(out, "{:04x}>>{} at {} ", variable.mask, variable.shift, variable.at);
+        }
+        if let Some(plus) = descent.plus.filter(|p| *p != 0) {
+            let _ = write!(out, "plus {plus} ");
+        }
+    }
+    out.push_str(if descent.eat { " eat " } else { "" });
+    if descent.hash_mask != 0 {
+        let _ = write!(out, "\n    hash mask {:08x} at {} ", descent.hash_mask, descent.hash_at);
+    }
+    out
 }
 
 /// `VALUE/MASK at OFFSET`.

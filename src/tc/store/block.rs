@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::actions::ActionSlot;
-use crate::rules::{FlowerKey, U32Key, U32Mark};
+use crate::rules::{FlowerKey, U32Descent, U32Key, U32Mark};
 use crate::types::DeviceId;
 
 /// A filter block: chains in the order in which they were made.
@@ -11,8 +11,6 @@ use crate::types::DeviceId;
 pub struct Block {
     /// The chains, also those that only a `goto chain` has made.
     pub chains: Vec<Chain>,
-    /// Last id given to a u32 table here, 0..=0x7fe; `None` without u32 filter (`tc_u_common` does not exist).
-    pub u32_last_id: Option<u32>,
 }
 
 /// A chain.
@@ -104,6 +102,10 @@ pub enum Body {
         indev: Option<DeviceId>,
         /// Whether a match counts.
         terminal: bool,
+        /// Id of the table that it links to.
+        link: Option<u32>,
+        /// `offset …` and `hashkey …`; without a link they are only listed.
+        offset: U32Descent,
     },
     /// `flower`.
     Flower {
@@ -147,41 +149,6 @@ impl Block {
     pub fn is_empty(&self) -> bool {
         self.protos().next().is_none()
     }
-
-    /// Takes an id for a new u32 table: 0x800 for the first of the block, then 801, 802 … without going back
-    /// (`gen_new_htid()`, cls_u32.c). `None` when all are taken.
-    pub fn take_u32_table(&mut self) -> Option<u32> {
-        const LAST: u32 = 0x7fe;
-        let Some(last) = self.u32_last_id else {
-            self.u32_last_id = Some(0);
-            return Some(0x800);
-        };
-        let taken: HashSet<u32> = self.protos().map(|(_, p)| p.table).collect();
-        let id = (last + 1..=LAST).chain(1..=last.min(LAST)).find(|id| !taken.contains(&(id | 0x800)))?;
-        self.u32_last_id = Some(id);
-        Some(id | 0x800)
-    }
-
-    /// Forgets the ids when the last u32 filter is gone.
-    pub fn settle_u32(&mut self) {
-        if !self.protos().any(|(_, p)| p.kind == ProtoKind::U32) {
-            self.u32_last_id = None;
-        }
-    }
-
-    /// Where a u32 node is, by its handle: chain position, proto position, entry position. Tables are shared in a block.
-    #[must_use]
-    pub fn find_u32(&self, handle: u32) -> Option<(usize, usize, usize)> {
-        let table = handle >> 20;
-        for (c, chain) in self.chains.iter().enumerate() {
-            for (p, proto) in chain.protos.iter().enumerate() {
-                if proto.kind == ProtoKind::U32 && proto.table == table {
-                    return proto.position(handle).ok().map(|e| (c, p, e));
-                }
-            }
-        }
-        None
-    }
 }
 
 impl Chain {
@@ -204,19 +171,6 @@ impl Proto {
     /// The lowest handle in a range that is free.
     #[must_use]
     pub fn free_handle(&self, range: std::ops::RangeInclusive<u32>) -> Option<u32> {
-        let start = self.entries.partition_point(|e| e.handle < *range.start());
-        let dense_end = range.start() + (self.entries.len() - start) as u32;
-        // Without a gap from the start, the next one is free.
-        if self.entries.last().is_none_or(|e| e.handle.wrapping_add(1) == dense_end) && range.contains(&dense_end) {
-            return Some(dense_end);
-        }
-        let mut handle = *range.start();
-        for entry in &self.entries[start..] {
-            if entry.handle != handle {
-                break;
-            }
-            handle += 1;
-        }
-        range.contains(&handle).then_some(handle)
+        super::u32::free_handle(&self.entries, range)
     }
 }

@@ -1,8 +1,9 @@
 //! Deleting filters and what hangs on them (`tc_del_tfilter()`, cls_api.c). It makes nothing.
 
 use super::Store;
-use super::block::{Block, Body, Entry, Proto, ProtoKind};
+use super::block::{Block, Body, Entry, Proto};
 use super::filters::{NOT_FOUND, Place, find};
+use super::u32::U32Table;
 use crate::rules::Control;
 use crate::tc::error::TcError;
 use crate::tc::filter::{FilterCommand, Kind, flower};
@@ -49,34 +50,27 @@ impl Store {
     /// Removes one node; the prio goes with its last one.
     fn delete_handle(&mut self, place: Place, at: usize, kind: &Kind) -> Result<(), TcError> {
         let handle = kind.handle();
-        let block = self.block_mut(place);
-        let own = block.chains.iter().position(|c| c.index == place.chain).expect("the chain was found just before");
-        let found = match kind {
-            Kind::U32(_) if handle & 0x000f_ffff == 0 && block.protos().any(|(_, p)| p.table == handle >> 20) => {
-                return Err(TcError::kernel("cls_u32: Not allowed to delete root node", "delete the whole prio"));
-            }
-            Kind::U32(_) => block.find_u32(handle),
-            Kind::Flower(_) | Kind::Matchall(_) | Kind::Unknown(_) => {
-                block.chains[own].protos[at].position(handle).ok().map(|e| (own, at, e))
-            }
-        };
-        let (chain, proto, entry) = found
-            .ok_or_else(|| TcError::kernel("Specified filter handle not found", "tc filter show lists the handles"))?;
-        let gone = block.chains[chain].protos[proto].entries.remove(entry);
+        let gone;
         let last = match kind {
-            // u32 says "last" only when no other u32 prio and no other node is left on the hook (u32_delete()).
             Kind::U32(_) => {
-                let mut tables = block.protos().filter(|(_, p)| p.kind == ProtoKind::U32);
-                tables.next().is_some_and(|(_, p)| p.entries.is_empty()) && tables.next().is_none()
+                gone = None;
+                self.delete_u32(place, handle)?
             }
-            Kind::Flower(_) | Kind::Matchall(_) | Kind::Unknown(_) => block.chains[own].protos[at].entries.is_empty(),
+            Kind::Flower(_) | Kind::Matchall(_) | Kind::Unknown(_) => {
+                let proto = &mut self.chain_mut(place).protos[at];
+                let entry = proto.position(handle).map_err(|_| {
+                    TcError::kernel("Specified filter handle not found", "tc filter show lists the handles")
+                })?;
+                gone = Some(proto.entries.remove(entry));
+                proto.entries.is_empty()
+            }
         };
-        let proto = last.then(|| block.chains[own].protos.remove(at));
-        if let (Body::Flower { written, .. }, None) = (&gone.body, &proto) {
+        let proto = last.then(|| self.chain_mut(place).protos.remove(at));
+        if let (Some(Body::Flower { written, .. }), None) = (gone.as_ref().map(|e| &e.body), &proto) {
             let key = flower::masked(written);
-            self.block_mut(place).chains[own].protos[at].keys.remove(&key);
+            self.chain_mut(place).protos[at].keys.remove(&key);
         }
-        self.drop_entry(gone);
+        gone.into_iter().for_each(|e| self.drop_entry(e));
         proto.into_iter().for_each(|p| self.drop_proto(p));
         Ok(())
     }
@@ -104,22 +98,25 @@ impl Store {
     }
 
     fn after_delete(&mut self, place: Place) {
-        self.block_mut(place).settle_u32();
+        self.settle_u32(place);
         self.drop_chain_if_unused(place);
     }
 
     /// A chain goes when it holds nothing, was not made by hand, and no action of its hook goes to it.
     pub(super) fn drop_chain_if_unused(&mut self, place: Place) {
-        let block = self.block(place);
+        let state = &self.states[&place.device];
+        let block = state.block(place.block);
         let unused = block.chain(place.chain).is_some_and(|c| c.protos.is_empty() && !c.explicit);
-        if !unused || self.is_chain_target(block, place.chain) {
+        let tables = &state.u32(place.block).tables;
+        if !unused || self.is_chain_target(block, tables, place.chain) {
             return;
         }
         self.block_mut(place).chains.retain(|c| c.index != place.chain);
     }
 
-    fn is_chain_target(&self, block: &Block, chain: u32) -> bool {
-        let mut entries = block.protos().flat_map(|(_, p)| p.entries.iter());
+    fn is_chain_target(&self, block: &Block, tables: &[U32Table], chain: u32) -> bool {
+        let roots = block.protos().flat_map(|(_, p)| p.entries.iter());
+        let mut entries = roots.chain(tables.iter().flat_map(|t| t.buckets.iter().flatten()));
         entries.any(|e| {
             e.actions
                 .iter()

@@ -41,7 +41,7 @@ impl Store {
         if result.is_err() && !had_chain {
             self.drop_chain_if_unused(place);
         }
-        self.block_mut(place).settle_u32();
+        self.settle_u32(place);
         result.map(|()| self.place_notes(place, command))
     }
 
@@ -135,9 +135,14 @@ impl Store {
             prio => prio,
         };
         let table = match kind {
-            ProtoKind::U32 => self.block_mut(place).take_u32_table().ok_or_else(|| {
-                TcError::errno("No space left on device", "a hook takes 2047 u32 priorities; share one prio instead")
-            })?,
+            ProtoKind::U32 => {
+                self.states.entry(place.device).or_default().take_u32_id(place.block).ok_or_else(|| {
+                    TcError::errno(
+                        "No space left on device",
+                        "a hook takes 2047 u32 priorities; share one prio instead",
+                    )
+                })?
+            }
             ProtoKind::Flower | ProtoKind::Matchall => 0,
         };
         let proto = Proto {
@@ -201,8 +206,7 @@ impl Store {
             return false;
         }
         match kind {
-            Kind::U32(_) if handle & 0x000f_ffff == 0 => block.protos().any(|(_, p)| p.table == handle >> 20),
-            Kind::U32(_) => block.find_u32(handle).is_some(),
+            Kind::U32(_) => self.states[&place.device].u32_exists(place.block, handle),
             Kind::Flower(_) | Kind::Matchall(_) => {
                 block.chain(place.chain).is_some_and(|c| c.protos[at].position(handle).is_ok())
             }

@@ -8,9 +8,7 @@ use crate::tc::action::ActionParams;
 use crate::tc::error::TcError;
 use crate::tc::filter::flower::{FlowerSpec, fits_template, mask_of, masked};
 use crate::tc::filter::matchall::MatchallSpec;
-use crate::tc::filter::u32::U32Spec;
 use crate::tc::filter::{Common, Kind};
-use crate::types::DeviceKey;
 
 impl Store {
     /// tc looks devices up while it parses, before it asks the kernel for anything.
@@ -39,62 +37,6 @@ impl Store {
             Kind::Matchall(spec) => self.change_matchall(netns, place, at, spec),
             Kind::Unknown(_) => Err(TcError::kernel("TC classifier not found", "use u32, flower or matchall")),
         }
-    }
-
-    /// `u32_change()`: without options only the table is made.
-    fn change_u32(&mut self, netns: Option<&str>, place: Place, at: usize, spec: &U32Spec) -> Result<(), TcError> {
-        if !spec.has_options {
-            return match spec.handle {
-                0 => Ok(()),
-                _ => Err(TcError::kernel("cls_u32: Filter handle requires options", "say what to match")),
-            };
-        }
-        if self.block(place).find_u32(spec.handle).is_some() {
-            return self.replace_u32(netns, place, spec);
-        }
-        let proto = &self.chain_mut(place).protos[at];
-        let table = proto.table << 20;
-        let asked = spec.handle >> 20;
-        if asked != 0 && asked != proto.table {
-            let hint = format!("the table of this prio is {:x}:; write {:x}::NODE or ::NODE", proto.table, proto.table);
-            return Err(TcError::kernel("cls_u32: Handle specified hash table address mismatch", hint));
-        }
-        let no_space = || TcError::errno("No space left on device", "this node is taken, or all of the table are");
-        let handle = match spec.handle {
-            0 => proto
-                .free_handle(table | 0x800..=table | 0xfff)
-                .or_else(|| proto.free_handle(table | 1..=table | 0x7ff)),
-            asked => Some(table | asked & 0xfff).filter(|h| proto.position(*h).is_err()),
-        };
-        let handle = handle.ok_or_else(no_space)?;
-        if !spec.has_selector {
-            return Err(TcError::kernel(
-                "cls_u32: Selector not specified",
-                "say what to match: match u32 0 0 matches all",
-            ));
-        }
-        let indev = spec.indev.as_ref().map(|w| self.device_id(&DeviceKey::new(netns, &w.text)));
-        let body = Body::U32 { keys: spec.keys.clone(), mark: spec.mark, indev, terminal: spec.terminal };
-        let words = NodeWord::len(spec.keys.len());
-        self.insert(netns, place, at, handle, &spec.common, body, words)
-    }
-
-    /// A u32 node that is there keeps its keys; only what hangs on it changes (`u32_init_knode()`).
-    fn replace_u32(&mut self, netns: Option<&str>, place: Place, spec: &U32Spec) -> Result<(), TcError> {
-        let slots = self.bind_actions(netns, place, &spec.common)?;
-        let indev = spec.indev.as_ref().map(|w| self.device_id(&DeviceKey::new(netns, &w.text)));
-        let line = self.line;
-        let block = self.block_mut(place);
-        let (c, p, e) = block.find_u32(spec.handle).expect("the caller has looked");
-        let entry = &mut block.chains[c].protos[p].entries[e];
-        let old = std::mem::replace(&mut entry.actions, slots);
-        entry.line = line;
-        entry.classid = spec.common.classid.or(entry.classid);
-        if let (Body::U32 { indev: slot, .. }, Some(indev)) = (&mut entry.body, indev) {
-            *slot = Some(indev);
-        }
-        old.into_iter().for_each(|slot| self.actions.release(slot));
-        Ok(())
     }
 
     /// `fl_change()`.
@@ -193,7 +135,7 @@ impl Store {
     }
 
     /// A new node with its actions bound.
-    fn entry(
+    pub(super) fn entry(
         &mut self,
         netns: Option<&str>,
         place: Place,

@@ -9,10 +9,13 @@ mod filters;
 mod kinds;
 mod qdiscs;
 mod snapshot;
+mod u32;
+mod u32_change;
 
 pub use actions::{ActionSlot, ActionState};
 pub use block::{Block, Body, Chain, Entry, Proto, ProtoKind};
 pub use qdiscs::{BlockId, DeviceState, IngressKind};
+pub use u32::{ListedTable, U32Common, U32Table};
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::Store;
 use super::block::Block;
+use super::u32::U32Common;
 use crate::tc::command::{Parent, Verb, Word};
 use crate::tc::error::TcError;
 use crate::tc::number::classid_text;
@@ -54,6 +55,10 @@ pub struct DeviceState {
     pub egress_block: Block,
     /// Filters on the root qdisc.
     pub root_block: Block,
+    /// What u32 keeps for the hook qdisc.
+    pub hook_u32: U32Common,
+    /// What u32 keeps for the root qdisc.
+    pub root_u32: U32Common,
 }
 
 /// The three places for filters on a device.
@@ -84,6 +89,23 @@ impl DeviceState {
             BlockId::Ingress => &mut self.ingress_block,
             BlockId::Egress => &mut self.egress_block,
             BlockId::Root => &mut self.root_block,
+        }
+    }
+
+    /// What u32 keeps for the qdisc of a place.
+    #[must_use]
+    pub fn u32(&self, id: BlockId) -> &U32Common {
+        match id {
+            BlockId::Ingress | BlockId::Egress => &self.hook_u32,
+            BlockId::Root => &self.root_u32,
+        }
+    }
+
+    /// The same, to change.
+    pub fn u32_mut(&mut self, id: BlockId) -> &mut U32Common {
+        match id {
+            BlockId::Ingress | BlockId::Egress => &mut self.hook_u32,
+            BlockId::Root => &mut self.root_u32,
         }
     }
 
@@ -173,7 +195,9 @@ impl Store {
             (Verb::Delete, Some(_)) => {
                 state.ingress = None;
                 let blocks = [std::mem::take(&mut state.ingress_block), std::mem::take(&mut state.egress_block)];
+                let common = std::mem::take(&mut state.hook_u32);
                 blocks.into_iter().for_each(|block| self.drop_block(block));
+                self.drop_u32(common);
                 Ok(())
             }
             (Verb::Add, Some(_)) => {
@@ -199,8 +223,9 @@ impl Store {
             if state.root.take().is_none() {
                 return Err(refused("Cannot delete qdisc with handle of zero", "no root qdisc was set"));
             }
-            let block = std::mem::take(&mut state.root_block);
+            let (block, common) = (std::mem::take(&mut state.root_block), std::mem::take(&mut state.root_u32));
             self.drop_block(block);
+            self.drop_u32(common);
             return Ok(Vec::new());
         }
         let kind = command.kind.as_ref().map_or("", |k| k.text.as_str());
@@ -212,8 +237,9 @@ impl Store {
         }
         let handle = if command.handle == 0 { 0x8001_0000 } else { command.handle };
         state.root = Some(RootQdisc { kind: kind.to_owned(), handle });
-        let block = std::mem::take(&mut state.root_block);
+        let (block, common) = (std::mem::take(&mut state.root_block), std::mem::take(&mut state.root_u32));
         self.drop_block(block);
+        self.drop_u32(common);
         let key = self.device_key(device);
         Ok(vec![format!("root qdisc {kind} of {key} has no effect here: viscum does not queue")])
     }

@@ -7,50 +7,71 @@ use super::block::{Block, Body, Entry, Proto, ProtoKind};
 use super::qdiscs::BlockId;
 use super::{DeviceState, Store};
 use crate::rules::{
-    ActionId, ActionInstance, Chain, Classifier, Filter, FlowerRule, Hook, MatchallRule, Ruleset, U32Node,
+    ActionId, ActionInstance, Chain, Classifier, Filter, FlowerRule, Hook, MatchallRule, Ruleset, U32Link, U32Node,
+    U32Table,
 };
 use crate::tc::filter::flower::masked;
 use crate::types::{DeviceId, Direction, Protocol};
 
-/// Slots of actions as positions in the ruleset.
-type ActionIds = HashMap<ActionSlot, ActionId>;
+/// What filters name, as positions in the ruleset.
+struct Ids<'a> {
+    actions: &'a HashMap<ActionSlot, ActionId>,
+    /// u32 tables of one qdisc, by their ids.
+    tables: HashMap<u32, u32>,
+}
 
 impl Store {
     /// A snapshot of all rules. Counter words are stable while their owner lives; `DeviceId`s never change.
     #[must_use]
     pub fn ruleset(&self) -> Ruleset {
-        let mut ids = ActionIds::new();
+        let mut slots = HashMap::new();
         let mut actions = Vec::new();
         for (slot, state) in self.actions.iter() {
-            ids.insert(slot, ActionId(actions.len() as u32));
+            slots.insert(slot, ActionId(actions.len() as u32));
             actions.push(ActionInstance { index: state.index, action: state.action.clone(), counters: state.counters });
         }
-        let hooks = self.states().flat_map(|(id, _, state)| hooks(id, state, &ids)).collect();
-        Ruleset { devices: self.devices.clone(), hooks, actions, counter_words: self.counter_words }
+        let mut u32_tables = Vec::new();
+        let mut hooks = Vec::new();
+        for (device, _, state) in self.states() {
+            let [on_hook, on_root] = [BlockId::Ingress, BlockId::Root].map(|block| {
+                let made = &state.u32(block).tables;
+                let tables = (u32_tables.len() as u32..).zip(made).map(|(at, t)| (t.id, at)).collect();
+                let ids = Ids { actions: &slots, tables };
+                u32_tables.extend(made.iter().map(|t| u32_table(device, t, &ids)));
+                ids
+            });
+            hooks.extend(hooks_of(device, state, &on_hook, &on_root));
+        }
+        Ruleset { devices: self.devices.clone(), hooks, u32_tables, actions, counter_words: self.counter_words }
     }
 }
 
 /// The hooks of a device: ingress and egress if there is a qdisc for them, egress also for filters on a root qdisc.
-fn hooks(device: DeviceId, state: &DeviceState, ids: &ActionIds) -> Vec<Hook> {
-    let hook = |direction, block: &Block| Hook { device, direction, chains: chains(block, ids) };
+fn hooks_of(device: DeviceId, state: &DeviceState, on_hook: &Ids<'_>, on_root: &Ids<'_>) -> Vec<Hook> {
+    let hook = |direction, block: &Block, ids| Hook { device, direction, chains: chains(block, ids) };
     let mut hooks = Vec::new();
     if state.ingress.is_some() {
-        hooks.push(hook(Direction::Ingress, state.block(BlockId::Ingress)));
+        hooks.push(hook(Direction::Ingress, state.block(BlockId::Ingress), on_hook));
     }
     if !state.root_block.is_empty() {
-        hooks.push(hook(Direction::Egress, state.block(BlockId::Root)));
+        hooks.push(hook(Direction::Egress, state.block(BlockId::Root), on_root));
     } else if state.ingress == Some(super::IngressKind::Clsact) {
-        hooks.push(hook(Direction::Egress, state.block(BlockId::Egress)));
+        hooks.push(hook(Direction::Egress, state.block(BlockId::Egress), on_hook));
     }
     hooks
 }
 
-fn chains(block: &Block, ids: &ActionIds) -> BTreeMap<u32, Chain> {
+fn u32_table(device: DeviceId, table: &super::U32Table, ids: &Ids<'_>) -> U32Table {
+    let nodes = |bucket: &Vec<Entry>| bucket.iter().filter_map(|e| u32_node(e, ids)).collect();
+    U32Table { id: table.id, device, prio: table.prio, buckets: table.buckets.iter().map(nodes).collect() }
+}
+
+fn chains(block: &Block, ids: &Ids<'_>) -> BTreeMap<u32, Chain> {
     let with_filters = block.chains.iter().filter(|c| !c.protos.is_empty());
     with_filters.map(|c| (c.index, Chain { filters: c.protos.iter().map(|p| filter(p, ids)).collect() })).collect()
 }
 
-fn filter(proto: &Proto, ids: &ActionIds) -> Filter {
+fn filter(proto: &Proto, ids: &Ids<'_>) -> Filter {
     let classifier = match proto.kind {
         ProtoKind::U32 => Classifier::U32(proto.entries.iter().filter_map(|e| u32_node(e, ids)).collect()),
         ProtoKind::Flower => Classifier::Flower(flower_rules(proto, ids)),
@@ -59,12 +80,13 @@ fn filter(proto: &Proto, ids: &ActionIds) -> Filter {
     Filter { prio: proto.prio, protocol: Protocol(proto.protocol), classifier }
 }
 
-fn action_ids(entry: &Entry, ids: &ActionIds) -> Vec<ActionId> {
-    entry.actions.iter().map(|slot| ids[slot]).collect()
+fn action_ids(entry: &Entry, ids: &Ids<'_>) -> Vec<ActionId> {
+    entry.actions.iter().map(|slot| ids.actions[slot]).collect()
 }
 
-fn u32_node(entry: &Entry, ids: &ActionIds) -> Option<U32Node> {
-    let Body::U32 { keys, mark, indev, terminal } = &entry.body else { return None };
+fn u32_node(entry: &Entry, ids: &Ids<'_>) -> Option<U32Node> {
+    let Body::U32 { keys, mark, indev, terminal, link, offset } = &entry.body else { return None };
+    let link = link.map(|id| U32Link { table: ids.tables[&id], descent: *offset });
     Some(U32Node {
         handle: entry.handle,
         keys: keys.clone(),
@@ -73,12 +95,13 @@ fn u32_node(entry: &Entry, ids: &ActionIds) -> Option<U32Node> {
         terminal: *terminal,
         classid: entry.classid,
         actions: action_ids(entry, ids),
+        link,
         counters: entry.counters,
     })
 }
 
 /// By the age of their masks, then their own: the order in which the kernel looks (`fl_classify()`).
-fn flower_rules(proto: &Proto, ids: &ActionIds) -> Vec<FlowerRule> {
+fn flower_rules(proto: &Proto, ids: &Ids<'_>) -> Vec<FlowerRule> {
     let mut rules: Vec<(u64, u64, FlowerRule)> = Vec::new();
     for entry in &proto.entries {
         let Body::Flower { written, mask_sequence } = &entry.body else { continue };
@@ -95,7 +118,7 @@ fn flower_rules(proto: &Proto, ids: &ActionIds) -> Vec<FlowerRule> {
     rules.into_iter().map(|(_, _, rule)| rule).collect()
 }
 
-fn matchall(entry: &Entry, ids: &ActionIds) -> MatchallRule {
+fn matchall(entry: &Entry, ids: &Ids<'_>) -> MatchallRule {
     MatchallRule {
         handle: entry.handle,
         skip_sw: false,

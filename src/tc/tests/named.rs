@@ -144,9 +144,6 @@ fn a_file_without_filter_is_an_error_of_its_own() {
 fn what_is_not_there_yet_is_refused_by_name() {
     let mut s = store(&[QDISC]);
     for (words, name) in [
-        ("u32 divisor 4", "hash tables (divisor)"),
-        ("u32 ht 1: match u32 0 0", "hash tables (ht)"),
-        ("u32 match u32 0 0 link 1:", "hash tables (link)"),
         ("fw classid 1:1", "classifier fw"),
         ("matchall action nat ingress 10.0.0.1/32 192.0.2.1", "action nat"),
         ("flower vlan_id 3", "flower key vlan_id"),

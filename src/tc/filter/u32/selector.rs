@@ -40,13 +40,21 @@ fn illegal<T>(args: &Args<'_>, why: impl Into<String>) -> Outcome<T> {
 /// # Errors
 /// `Illegal "match"`, with the reason in the hint; or an incomplete line.
 pub fn parse(args: &mut Args<'_>, spec: &mut U32Spec) -> Result<(), TcError> {
+    parse_as(args, spec, "match")
+}
+
+/// As [`parse`], for another word in front: `sample`.
+///
+/// # Errors
+/// As [`parse`], about that word.
+pub fn parse_as(args: &mut Args<'_>, spec: &mut U32Spec, what: &str) -> Result<(), TcError> {
     let start = args.position();
     args.next_word()?;
     selector(args, spec).map_err(|failure| match failure {
         Failure::Exit(error) => error,
         Failure::Illegal(Refused { why, token }) => TcError {
             exit_code: exit::PARSE,
-            messages: vec!["Illegal \"match\"".to_owned()],
+            messages: vec![format!("Illegal \"{what}\"")],
             hint: why,
             token: Some(token.max(start)),
         },
