@@ -7,7 +7,7 @@ TEST_PACKAGES  = tshark bpftool util-linux
 CARGO ?= cargo
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: all build demo test unit root-test fmt clippy install-packages install-test-packages clean
+.PHONY: all build demo test nightly unit root-test fmt clippy install-packages install-test-packages clean
 
 all: build
 
@@ -22,6 +22,10 @@ test: install-packages install-test-packages
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) build
 	$(CARGO) test
+
+# What takes longer than a change should wait for: random rules beside this machine's own kernel.
+nightly: install-packages install-test-packages
+	VISCUM_RULE_SETS=20000 VISCUM_SEED=$$(date +%s) $(CARGO) test --test suite -- --nocapture differential
 
 install-packages:
 	@.ci/packages $(BUILD_PACKAGES) $(RUN_PACKAGES)
