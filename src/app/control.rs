@@ -1,7 +1,8 @@
-//! The control socket: one request and one answer per connection, a line of JSON each. It decides nothing; [`super::running`] does.
+//! The control socket: one request per connection, a line of JSON, and one answer, a line too; `tc` is answered in pieces. It decides
+//! nothing; [`super::running`] does.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -9,10 +10,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::RULES_FILE_LEN_MAX;
 use crate::types::Direction;
 
-/// The longest request, in bytes: a rules file may be in it.
-const REQUEST_LEN_MAX: u64 = 64 << 20;
+/// The longest request, in bytes: a rules file may be in it, with its quotes and ends of lines escaped.
+const REQUEST_LEN_MAX: u64 = 2 * RULES_FILE_LEN_MAX;
 /// How long a client may take over its request.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -52,7 +54,7 @@ pub enum Request {
         /// Name and text of each rules file.
         files: Vec<(String, String)>,
     },
-    /// A command, or a batch of them, in tc's words.
+    /// A command, or a batch of them, in tc's words. The answer is a line of JSON for each [`super::tc::Piece`].
     Tc(super::tc::Request),
 }
 
@@ -72,22 +74,19 @@ pub struct Response {
     pub ok: bool,
     /// What to print, or why not.
     pub text: String,
-    /// The answer to [`Request::Tc`].
-    #[serde(default)]
-    pub tc: Option<super::tc::Answer>,
 }
 
 impl Response {
     /// It was done; what to print.
     #[must_use]
     pub fn done(text: String) -> Self {
-        Self { ok: true, text, tc: None }
+        Self { ok: true, text }
     }
 
     /// It was not; why.
     #[must_use]
     pub fn failed(text: String) -> Self {
-        Self { ok: false, text, tc: None }
+        Self { ok: false, text }
     }
 }
 
@@ -173,26 +172,59 @@ impl Listener {
     }
 
     /// Answers clients until the process ends; run it on a thread of its own.
-    pub fn serve(&self, answer: &dyn Fn(Request) -> Response) {
+    pub fn serve(&self, handler: &dyn Handler) {
         for stream in self.socket.incoming().flatten() {
             // A client that goes away or sends nonsense is its own problem.
-            let _gone = Self::one(stream, answer);
+            let _gone = Self::one(stream, handler);
         }
     }
 
-    fn one(stream: UnixStream, answer: &dyn Fn(Request) -> Response) -> std::io::Result<()> {
+    fn one(stream: UnixStream, handler: &dyn Handler) -> std::io::Result<()> {
         stream.set_read_timeout(Some(CLIENT_TIMEOUT))?;
         stream.set_write_timeout(Some(CLIENT_TIMEOUT))?;
         let mut line = String::new();
-        BufReader::new((&stream).take(REQUEST_LEN_MAX)).read_line(&mut line)?;
-        let response = match serde_json::from_str(&line) {
-            Ok(request) => answer(request),
-            Err(e) => Response::failed(format!("the request cannot be read: {e}; is this the same version?")),
+        let mut input = BufReader::new((&stream).take(REQUEST_LEN_MAX));
+        input.read_line(&mut line)?;
+        let request = match serde_json::from_str(&line) {
+            Ok(Request::Tc(request)) => return Self::tc(&stream, input, request, handler),
+            Ok(request) => Ok(request),
+            Err(e) => Err(Response::failed(format!("the request cannot be read: {e}; is this the same version?"))),
         };
-        let mut text = serde_json::to_string(&response)?;
-        text.push('\n');
-        (&stream).write_all(text.as_bytes())
+        drop(line);
+        write_line(&stream, &request.map_or_else(|refused| refused, |request| handler.answer(request)))
     }
+
+    /// The text of a batch is read before anything is asked of the forwarder: a slow client keeps nobody waiting.
+    fn tc(
+        stream: &UnixStream,
+        mut input: impl Read,
+        request: super::tc::Request,
+        handler: &dyn Handler,
+    ) -> std::io::Result<()> {
+        let mut text = String::new();
+        if request.batch.is_some() {
+            input.read_to_string(&mut text)?;
+        }
+        let mut out = BufWriter::new(stream);
+        let code = handler.tc(&request, &text, &mut |piece| write_line(&mut out, &piece).is_ok());
+        write_line(&mut out, &super::tc::Piece::Code(code))?;
+        out.flush()
+    }
+}
+
+fn write_line(mut to: impl Write, what: &impl Serialize) -> std::io::Result<()> {
+    let mut text = serde_json::to_string(what)?;
+    text.push('\n');
+    to.write_all(text.as_bytes())
+}
+
+/// Who answers.
+pub trait Handler: Send + Sync {
+    /// The answer to a request other than [`Request::Tc`].
+    fn answer(&self, request: Request) -> Response;
+
+    /// Runs tc's words, with the text of a batch; returns tc's exit code.
+    fn tc(&self, request: &super::tc::Request, text: &str, tell: super::tc::Tell<'_>) -> u8;
 }
 
 impl Listener {
@@ -214,19 +246,79 @@ impl Drop for Listener {
 /// See [`ControlError`].
 pub fn ask(path: &Path, request: &Request) -> Result<Response, ControlError> {
     let broken = |reason: String| ControlError::Broken { path: path.to_owned(), reason };
-    let mut stream =
-        UnixStream::connect(path).map_err(|source| ControlError::Connect { path: path.to_owned(), source })?;
-    let mut line = serde_json::to_string(request).map_err(|e| broken(e.to_string()))?;
-    line.push('\n');
-    stream.write_all(line.as_bytes()).map_err(|e| broken(e.to_string()))?;
+    let stream = connect(path)?;
+    write_line(&stream, request).map_err(|e| broken(e.to_string()))?;
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).map_err(|e| broken(e.to_string()))?;
     serde_json::from_str(&answer).map_err(|e| broken(format!("{e} in {answer:?}")))
 }
 
+fn connect(path: &Path) -> Result<UnixStream, ControlError> {
+    UnixStream::connect(path).map_err(|source| ControlError::Connect { path: path.to_owned(), source })
+}
+
+/// Asks the forwarder for what tc would do, with the text of a batch; `tell` gets the answer as it comes. Returns tc's exit code.
+///
+/// # Errors
+/// See [`ControlError`].
+pub fn ask_tc(
+    path: &Path,
+    request: super::tc::Request,
+    batch: Option<Box<dyn Read + Send>>,
+    tell: &mut dyn FnMut(super::tc::Piece),
+) -> Result<u8, ControlError> {
+    let broken = |reason: String| ControlError::Broken { path: path.to_owned(), reason };
+    let stream = connect(path)?;
+    write_line(&stream, &Request::Tc(request)).map_err(|e| broken(e.to_string()))?;
+    // What is sent and what comes back must not wait for each other, nor the forwarder for whoever reads what is printed.
+    let to = stream.try_clone().map_err(|e| broken(e.to_string()))?;
+    let sending = std::thread::spawn(move || {
+        let sent = batch.map_or(Ok(0), |mut text| std::io::copy(&mut text, &mut &to));
+        to.shutdown(std::net::Shutdown::Write).and(sent)
+    });
+    let (send, pieces) = crossbeam::channel::unbounded();
+    let reading = std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines() {
+            let piece = line.map_err(|e| e.to_string());
+            let piece = piece.and_then(|l| serde_json::from_str::<super::tc::Piece>(&l).map_err(|e| e.to_string()));
+            if send.send(piece).is_err() {
+                break;
+            }
+        }
+    });
+    let mut code = None;
+    for piece in pieces {
+        match piece.map_err(broken)? {
+            super::tc::Piece::Code(end) => code = Some(end),
+            piece @ (super::tc::Piece::Stdout(_) | super::tc::Piece::Stderr(_)) => tell(piece),
+        }
+    }
+    let _it_has_ended = reading.join();
+    let sent = sending.join().map_err(|_| broken("the sender panicked".to_owned()))?;
+    match (code, sent) {
+        (Some(code), _) => Ok(code),
+        (None, Err(e)) => Err(broken(format!("the batch could not be sent: {e}"))),
+        (None, Ok(_)) => Err(broken("it ended before its answer did".to_owned())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::tc::Piece;
+
+    struct Echo;
+
+    impl Handler for Echo {
+        fn answer(&self, request: Request) -> Response {
+            Response::done(format!("{request:?}"))
+        }
+
+        fn tc(&self, request: &crate::app::tc::Request, text: &str, tell: crate::app::tc::Tell<'_>) -> u8 {
+            tell(Piece::Stdout(format!("{} {} bytes", request.words.join(" "), text.len())));
+            7
+        }
+    }
 
     #[test]
     fn a_question_is_answered_and_a_stale_socket_replaced() {
@@ -237,11 +329,21 @@ mod tests {
         let listener = Listener::bind(&path, None).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         std::thread::spawn(move || {
-            listener.serve(&|request| Response::done(format!("{request:?}")));
+            listener.serve(&Echo);
         });
         assert!(matches!(Listener::bind(&path, None), Err(ControlError::InUse(_))));
         let answer = ask(&path, &Request::Status { json: true }).unwrap();
         assert!(answer.ok && answer.text.contains("Status"), "{answer:?}");
+        let tc = crate::app::tc::Request {
+            words: vec!["-n".to_owned(), "x".to_owned()],
+            batch: Some("-".to_owned()),
+            force: false,
+            netns: None,
+        };
+        let mut told = Vec::new();
+        let text = "qdisc show\n".repeat(100_000);
+        let code = ask_tc(&path, tc, Some(Box::new(std::io::Cursor::new(text))), &mut |p| told.push(p)).unwrap();
+        assert_eq!((code, told), (7, vec![Piece::Stdout("-n x 1100000 bytes".to_owned())]));
         let mut nonsense = UnixStream::connect(&path).unwrap();
         nonsense.write_all(b"{}\n").unwrap();
         let mut line = String::new();

@@ -6,12 +6,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::config::Config;
-use super::control::{ControlError, Listener, Request, Response};
+use super::control::{ControlError, Handler, Listener, Request, Response};
 use super::forward::{ForwardError, Running, Stopped};
 use super::rules::{RulesError, read};
 use super::show::show;
-use super::tc::tc;
+use super::tc::{Piece, Tell, tc};
 use crate::host::caps;
+use crate::tc::error::exit;
 use crate::types::DeviceKey;
 
 /// How long a signal may wait.
@@ -67,7 +68,7 @@ pub fn run(config: &Config, printer: &Arc<dyn Printer>) -> Result<Stopped, RunEr
     let serving = Arc::clone(&listener);
     let spawned = std::thread::Builder::new()
         .name("viscum-control".to_owned())
-        .spawn(move || serving.serve(&|request| answer(&asked, &told, request)));
+        .spawn(move || serving.serve(&Answers { running: asked, printer: told }));
     if let Err(source) = spawned {
         stop(&running);
         return Err(ControlError::Listen { path: config.socket.clone(), source }.into());
@@ -91,6 +92,28 @@ fn lock(running: &Shared) -> std::sync::MutexGuard<'_, Option<Running>> {
 
 fn stop(running: &Shared) -> Option<Stopped> {
     lock(running).take().map(Running::stop)
+}
+
+/// What the control socket's thread answers with.
+struct Answers {
+    running: Shared,
+    printer: Arc<dyn Printer>,
+}
+
+impl Handler for Answers {
+    fn answer(&self, request: Request) -> Response {
+        answer(&self.running, &self.printer, request)
+    }
+
+    fn tc(&self, request: &super::tc::Request, text: &str, tell: Tell<'_>) -> u8 {
+        match lock(&self.running).as_mut() {
+            Some(running) => tc(running, request, text, tell),
+            None => {
+                tell(Piece::Stderr("viscum: the forwarder is ending\n".to_owned()));
+                exit::KERNEL
+            }
+        }
+    }
 }
 
 fn answer(running: &Shared, printer: &Arc<dyn Printer>, request: Request) -> Response {
@@ -121,10 +144,7 @@ fn answer(running: &Shared, printer: &Arc<dyn Printer>, request: Request) -> Res
                 Err(error) => failed(error),
             }
         }
-        Request::Tc(request) => {
-            let answer = tc(running, &request);
-            Response { ok: answer.code == 0, text: String::new(), tc: Some(answer) }
-        }
+        Request::Tc(_) => Response::failed("tc is answered in pieces".to_owned()),
         Request::Reload { files } => match running.reload(&files) {
             Ok(notes) => {
                 let mut text: String =

@@ -9,7 +9,7 @@ use super::forward::Running;
 use super::rules::HostDevices;
 use crate::host::netns::{self, Identity};
 use crate::tc::error::exit;
-use crate::tc::{Command, Line, Operation, Store, TcError, Token, command, parse_script};
+use crate::tc::{Command, Line, Operation, Store, TcError, Token, command, split};
 use crate::worker::monotonic_ms;
 
 /// What a client asks for.
@@ -17,82 +17,109 @@ use crate::worker::monotonic_ms;
 pub struct Request {
     /// The words after `tc`; of a batch the options before it.
     pub words: Vec<String>,
-    /// A batch: name and text of the file.
-    pub batch: Option<(String, String)>,
+    /// A batch: the name of the file. Its text follows the request, to the end of what the client sends.
+    pub batch: Option<String>,
     /// `-force`: a batch goes on after a bad line.
     pub force: bool,
     /// The network namespace of the client: device names are meant there.
     pub netns: Option<Identity>,
 }
 
-/// What tc would have printed, and its exit code.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
-    /// Exit code: 0, 1, 2, 255.
-    pub code: u8,
-    /// Standard output.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
+/// A piece of the answer, as it comes. The last one is `Code`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Piece {
+    /// For standard output.
+    Stdout(String),
+    /// For standard error.
+    Stderr(String),
+    /// tc's exit code: 0, 1, 2, 255.
+    Code(u8),
 }
 
-impl Answer {
-    fn failed(&mut self, error: &TcError) {
-        self.code = error.exit_code;
-        for message in &error.messages {
-            self.stderr.push_str(message);
-            self.stderr.push('\n');
+/// Takes pieces of an answer; false: nobody wants any more.
+pub type Tell<'a> = &'a mut dyn FnMut(Piece) -> bool;
+
+fn failed(error: &TcError, tell: Tell<'_>) -> u8 {
+    tell(Piece::Stderr(error.messages.iter().map(|m| format!("{m}\n")).collect()));
+    error.exit_code
+}
+
+/// Runs the commands on the forwarder's state and puts what they changed in force. If that fails, nothing changed. `text` is that of
+/// the batch, if it is one. Returns tc's exit code.
+pub fn tc(running: &mut Running, request: &Request, text: &str, tell: Tell<'_>) -> u8 {
+    // Without forwarding nothing can be refused when it is put in force, so the state is changed where it is: it may be large.
+    let mut store =
+        if running.state_only { std::mem::take(&mut running.rules.store) } else { running.rules.store.clone() };
+    store.set_now_ms(monotonic_ms());
+    let (code, changed) = match &request.batch {
+        None => single(&mut store, running, request, tell),
+        Some(name) => batch(&mut store, running, request, (name, text), tell),
+    };
+    if running.state_only {
+        running.rules.store = store;
+        return code;
+    }
+    // Lines before a bad one of a batch stay, as with tc.
+    if changed {
+        if let Err(error) = running.change(store) {
+            return failed(&TcError::kernel(format!("viscum: {error}").trim_end_matches('.'), ""), tell);
         }
     }
+    code
+}
 
-    fn refused(&mut self, text: &str) {
-        self.failed(&TcError::kernel(text.trim_end_matches('.'), ""));
+fn single(store: &mut Store, running: &Running, request: &Request, tell: Tell<'_>) -> (u8, bool) {
+    // A client that cannot say where it is counts as being here.
+    let own = request.netns.map_or(Some(None), netns::name_of);
+    let mut line = line_of(&request.words);
+    line.command = line.command.and_then(|c| in_namespace(c, own.as_ref()));
+    match one(store, running, &line, &running.devices(), tell) {
+        Ok(change) => (0, change),
+        Err(error) => (failed(&error, tell), false),
     }
 }
 
-/// Runs the commands on the forwarder's state and puts what they changed in force. If that fails, nothing changed.
-pub fn tc(running: &mut Running, request: &Request) -> Answer {
-    let mut answer = Answer::default();
-    // A client that cannot say where it is counts as being here.
+/// The exit code, and whether anything changed.
+fn batch(store: &mut Store, running: &Running, request: &Request, file: (&str, &str), tell: Tell<'_>) -> (u8, bool) {
     let own = request.netns.map_or(Some(None), netns::name_of);
-    let mut store = running.rules.store.clone();
-    store.set_now_ms(monotonic_ms());
     let devices = running.devices();
-    let lines = match &request.batch {
-        None => vec![line_of(&request.words)],
-        Some((_, text)) => batch_lines(&request.words, text),
-    };
-    let mut changed = false;
-    let mut failed_lines = false;
-    for line in &lines {
-        let line = Line { command: line.command.clone().and_then(|c| in_namespace(c, own.as_ref())), ..line.clone() };
-        match one(&mut store, running, &line, &devices, &mut answer) {
+    let (mut code, mut changed) = (0, false);
+    let env = BTreeMap::new();
+    for words in split(file.1, &env) {
+        let number = words.number;
+        let options = request.words.iter().map(String::as_str);
+        let tokens = with_program(options, words.tokens);
+        let command = match words.error {
+            Some(error) => Err(error),
+            None => command::parse(&tokens),
+        };
+        let command = command.and_then(|c| in_namespace(c, own.as_ref()));
+        let line = Line { number, text: words.text, tokens, command };
+        match one(store, running, &line, &devices, tell) {
             Ok(change) => changed |= change,
             Err(error) => {
-                answer.failed(&error);
-                let Some((name, _)) = &request.batch else { return answer };
-                failed_lines = true;
+                failed(&error, tell);
                 if error.exit_code == exit::USAGE {
-                    break;
+                    return (exit::USAGE, changed);
                 }
-                answer.stderr.push_str(&format!("Command failed {name}:{}\n", line.number));
-                answer.code = exit::PARSE;
-                if !request.force {
+                code = exit::PARSE;
+                let wanted = tell(Piece::Stderr(format!("Command failed {}:{number}\n", file.0)));
+                if !request.force || !wanted {
                     break;
                 }
             }
         }
     }
-    // Lines before a bad one of a batch stay, as with tc.
-    if changed {
-        if let Err(error) = running.change(store) {
-            answer.refused(&format!("viscum: {error}"));
-        }
-    }
-    if !failed_lines && request.batch.is_some() && answer.stderr.is_empty() {
-        answer.code = 0;
-    }
-    answer
+    (code, changed)
+}
+
+/// The tokens of a command with `tc` and its options in front.
+fn with_program<'a>(options: impl Iterator<Item = &'a str>, tokens: Vec<Token>) -> Vec<Token> {
+    let token = |text: &str| Token { text: text.to_owned(), line: 1, column: 1, len: text.chars().count() };
+    let mut all: Vec<Token> = std::iter::once("tc").chain(options).map(token).collect();
+    all.extend(tokens);
+    all
 }
 
 /// Applies one command to the store; whether it may have changed it.
@@ -101,22 +128,31 @@ fn one(
     running: &Running,
     line: &Line,
     devices: &HostDevices,
-    answer: &mut Answer,
+    tell: Tell<'_>,
 ) -> Result<bool, TcError> {
     let command = line.command.as_ref().map_err(Clone::clone)?;
     let changes = match command.operation {
         Operation::Qdisc(_) | Operation::Filter(_) | Operation::Chain(_) => true,
         Operation::QdiscShow(_) | Operation::FilterShow(_) | Operation::ChainShow(_) | Operation::Print(_) => false,
     };
+    if let Operation::FilterShow(show) = &command.operation {
+        let listed = |tell: Tell<'_>| {
+            store.show_filters(show, command.netns.as_deref(), devices, &running.counters(), &mut |piece| {
+                tell(Piece::Stdout(std::mem::take(piece)))
+            })
+        };
+        return listed(tell).map(|()| false);
+    }
     let applied = if changes {
         store.apply_line(line, devices)?
     } else {
         store.apply_with(command, devices, &running.counters())?
     };
-    answer.stdout.push_str(&applied.stdout);
+    if !applied.stdout.is_empty() {
+        tell(Piece::Stdout(applied.stdout));
+    }
     for text in applied.stderr.into_iter().chain(applied.notes.into_iter().map(|n| format!("viscum: note: {n}"))) {
-        answer.stderr.push_str(&text);
-        answer.stderr.push('\n');
+        tell(Piece::Stderr(text + "\n"));
     }
     Ok(changes)
 }
@@ -134,18 +170,6 @@ fn line_of(words: &[String]) -> Line {
     Line { number: 1, text: format!("tc {}", words.join(" ")), tokens, command }
 }
 
-/// The lines of a batch file: each is what would stand after `tc`, with the options that were given before `-batch`.
-fn batch_lines(options: &[String], text: &str) -> Vec<Line> {
-    let script = parse_script(text, "batch", &BTreeMap::new());
-    let mut lines = script.lines;
-    for line in &mut lines {
-        let words = options.iter().map(String::as_str).chain(line.tokens.iter().map(|t| t.text.as_str()));
-        let words: Vec<String> = words.map(str::to_owned).collect();
-        *line = Line { number: line.number, ..line_of(&words) };
-    }
-    lines
-}
-
 /// Names of devices are meant in the client's namespace; one that is the forwarder's own needs no name.
 fn in_namespace(mut command: Command, own: Option<&Option<String>>) -> Result<Command, TcError> {
     command.netns = match (command.netns, own) {
@@ -160,17 +184,4 @@ fn in_namespace(mut command: Command, own: Option<&Option<String>>) -> Result<Co
         }
     };
     Ok(command)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_has_the_options_before_it_and_its_own_line_numbers() {
-        let lines = batch_lines(&["-n".to_owned(), "x".to_owned()], "# one\nqdisc add dev a ingress\n\nnonsense\n");
-        assert_eq!(lines.iter().map(|l| l.number).collect::<Vec<_>>(), [2, 4]);
-        assert_eq!(lines[0].command.as_ref().unwrap().netns.as_deref(), Some("x"));
-        assert!(lines[1].command.is_err());
-    }
 }

@@ -72,6 +72,61 @@ impl Selection {
     }
 }
 
+/// Takes a piece of a listing and clears it; false: no more is wanted.
+pub type Sink<'a> = &'a mut dyn FnMut(&mut String) -> bool;
+
+/// About how long a piece of a listing is.
+const PIECE_LEN: usize = 64 << 10;
+
+/// Where a listing is written.
+struct Out<'a> {
+    text: String,
+    sink: Sink<'a>,
+    wanted: bool,
+    /// How many JSON objects were written.
+    objects: usize,
+    pretty: bool,
+}
+
+impl Out<'_> {
+    /// Hands on what is there if it is enough; false: no more is wanted. To be asked after each filter.
+    fn goes_on(&mut self) -> bool {
+        if self.text.len() >= PIECE_LEN {
+            self.flush();
+        }
+        self.wanted
+    }
+
+    fn flush(&mut self) {
+        if !self.text.is_empty() && self.wanted {
+            self.wanted = (self.sink)(&mut self.text);
+        }
+        self.text.clear();
+    }
+
+    /// One more object of the array that a JSON listing is.
+    fn object(&mut self, value: &Value) {
+        let text = if self.pretty { format!("{value:#}").replace('\n', "\n  ") } else { value.to_string() };
+        let before = match (self.objects, self.pretty) {
+            (0, false) => "[",
+            (0, true) => "[\n  ",
+            (_, false) => ",",
+            (_, true) => ",\n  ",
+        };
+        self.text.push_str(before);
+        self.text.push_str(&text);
+        self.objects += 1;
+    }
+
+    fn end_objects(&mut self) {
+        self.text.push_str(match (self.objects, self.pretty) {
+            (0, _) => "[]\n",
+            (_, false) => "]\n",
+            (_, true) => "\n]\n",
+        });
+    }
+}
+
 /// A place that is listed, with the parts of its labels that are printed.
 struct Labels {
     device: Option<String>,
@@ -102,9 +157,26 @@ impl Store {
         counters: &dyn CounterSource,
         clock: &Clock,
     ) -> String {
-        let source = Source { store: self, options, counters, clock };
         let mut text = String::new();
-        let mut list: Vec<Value> = Vec::new();
+        self.stream_filters(selection, options, counters, clock, &mut |piece| {
+            text.push_str(piece);
+            piece.clear();
+            true
+        });
+        text
+    }
+
+    /// As [`Store::list_filters`], in pieces of some [`PIECE_LEN`] bytes: `sink` takes and clears each. It ends early when that returns false.
+    pub fn stream_filters(
+        &self,
+        selection: &Selection,
+        options: &ListOptions,
+        counters: &dyn CounterSource,
+        clock: &Clock,
+        sink: Sink<'_>,
+    ) {
+        let mut out = Out { text: String::new(), sink, wanted: true, objects: 0, pretty: options.pretty };
+        let source = Source { store: self, options, counters, clock };
         for ((_, key, state), block) in self.selected(selection) {
             let label = state.label(block);
             let labels = Labels {
@@ -117,17 +189,16 @@ impl Store {
             let place = (state, block);
             for (chain, proto) in state.block(block).protos().filter(|(c, p)| is_selected(selection, c, p)) {
                 if options.json {
-                    source.json(&labels, place, chain, proto, &mut list);
+                    source.json(&labels, place, chain, proto, &mut out);
                 } else {
-                    source.text(&labels, place, chain, proto, &mut text);
+                    source.text(&labels, place, chain, proto, &mut out);
                 }
             }
         }
-        match (options.json, options.pretty) {
-            (false, _) => text,
-            (true, false) => format!("{}\n", Value::Array(list)),
-            (true, true) => format!("{:#}\n", Value::Array(list)),
+        if options.json {
+            out.end_objects();
         }
+        out.flush();
     }
 
     /// All places where this store has hooks, in the order of their devices, each as it is best listed: `parent ffff:` for an

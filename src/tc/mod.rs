@@ -27,7 +27,7 @@ pub use error::{Diagnostics, Problem, TcError};
 pub use lint::{Facts, Warning, lint};
 pub use listing::{Clock, ListOptions, Selection};
 pub use load::{Note, load, load_into};
-pub use script::{Line, Script, Token, parse_script};
+pub use script::{Line, Script, Token, parse_script, split};
 pub use store::{AnyDevice, Applied, Devices, Store};
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub fn parse_script(text: &str, file: &str, env: &BTreeMap<String, String>) -> S
     let source: Vec<String> = text.lines().map(|l| l.trim_end_matches('\r').to_owned()).collect();
     let mut env = env.clone();
     env.entry("TC".to_owned()).or_insert_with(|| "tc".to_owned());
-    let lines = logical_lines(&source).into_iter().filter_map(|range| parse_line(&source, range, &env)).collect();
+    let lines = split(text, &env).filter_map(parse_words).collect();
     Script { file: file.to_owned(), lines, source }
 }
 
@@ -91,24 +91,32 @@ fn summary(messages: &[String]) -> String {
     useful.or(messages.first()).cloned().unwrap_or_default()
 }
 
-/// Ranges of physical lines that `\` joins; comment and blank lines between commands are left out.
-fn logical_lines(source: &[String]) -> Vec<std::ops::Range<usize>> {
-    let mut ranges = Vec::new();
-    let mut start = None;
-    for (index, line) in source.iter().enumerate() {
-        if start.is_none() && (line.trim().is_empty() || line.trim_start().starts_with('#')) {
-            continue;
+/// A logical line split into words, not yet parsed.
+#[derive(Clone, Debug)]
+pub struct Words {
+    /// As [`Line::number`].
+    pub number: usize,
+    /// As [`Line::text`].
+    pub text: String,
+    /// As [`Line::tokens`].
+    pub tokens: Vec<Token>,
+    /// Why it could not be split.
+    pub error: Option<TcError>,
+}
+
+/// Splits a text into logical lines, one at a time; comment and blank lines between commands are left out.
+pub fn split<'a>(text: &'a str, env: &'a BTreeMap<String, String>) -> impl Iterator<Item = Words> + 'a {
+    let mut physical = text.lines().map(|l| l.trim_end_matches('\r')).enumerate();
+    std::iter::from_fn(move || {
+        let is_empty = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+        let (start, first) = physical.find(|(_, line)| !is_empty(line))?;
+        let mut joined = vec![first];
+        while joined.last().is_some_and(|l| continues(l)) {
+            let Some((_, next)) = physical.next() else { break };
+            joined.push(next);
         }
-        let first = *start.get_or_insert(index);
-        if !continues(line) {
-            ranges.push(first..index + 1);
-            start = None;
-        }
-    }
-    if let Some(first) = start {
-        ranges.push(first..source.len());
-    }
-    ranges
+        Some(split_words(&joined, start + 1, env))
+    })
 }
 
 /// Whether a physical line goes on in the next: its last character is a `\` that is not itself escaped.
@@ -116,9 +124,7 @@ fn continues(line: &str) -> bool {
     line.trim_end().ends_with('\\')
 }
 
-fn parse_line(source: &[String], range: std::ops::Range<usize>, env: &BTreeMap<String, String>) -> Option<Line> {
-    let number = range.start + 1;
-    let physical = &source[range];
+fn split_words(physical: &[&str], number: usize, env: &BTreeMap<String, String>) -> Words {
     let text: Vec<&str> = physical.iter().map(|l| l.trim_end().strip_suffix('\\').unwrap_or(l).trim()).collect();
     let text = text.join(" ").trim().to_owned();
     let mut splitter = Splitter { env, tokens: Vec::new(), open_quote: None, error: None };
@@ -129,6 +135,11 @@ fn parse_line(source: &[String], range: std::ops::Range<usize>, env: &BTreeMap<S
         }
     }
     let (tokens, error) = splitter.finish();
+    Words { number, text, tokens, error }
+}
+
+fn parse_words(words: Words) -> Option<Line> {
+    let Words { number, text, tokens, error } = words;
     let command = match error {
         Some(error) => Err(error),
         None if tokens.is_empty() => return None,

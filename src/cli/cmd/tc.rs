@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::app::config::SOCKET_DEFAULT;
-use crate::app::control::{Request, ask};
-use crate::app::tc;
+use crate::app::control::ask_tc;
+use crate::app::tc::{self, Piece};
 use crate::cli::args::Tc;
 use crate::host::netns;
 
@@ -17,19 +17,22 @@ const SOCKET_VARIABLE: &str = "VISCUM_SOCKET";
 
 pub fn tc(args: Tc) -> anyhow::Result<ExitCode> {
     let path = std::env::var_os(SOCKET_VARIABLE).map_or_else(|| Path::new(SOCKET_DEFAULT).to_owned(), PathBuf::from);
-    let request = request(args.words)?;
-    let response = ask(&path, &Request::Tc(request)).with_context(|| {
+    let (request, batch) = request(args.words)?;
+    let code = ask_tc(&path, request, batch, &mut |piece| match piece {
+        Piece::Stdout(text) => super::print(&text),
+        Piece::Stderr(text) => eprint!("{text}"),
+        Piece::Code(_) => {}
+    });
+    let code = code.with_context(|| {
         format!("{SOCKET_VARIABLE} names another socket, and `viscum run --state-only` keeps state without forwarding")
     });
-    let response = response.map_err(|e| anyhow::anyhow!("{e:#}"))?;
-    let Some(answer) = response.tc else { anyhow::bail!("{}", response.text) };
-    super::print(&answer.stdout);
-    eprint!("{}", answer.stderr);
-    Ok(ExitCode::from(answer.code))
+    Ok(ExitCode::from(code.map_err(|e| anyhow::anyhow!("{e:#}"))?))
 }
 
-/// `-batch FILE` and `-force` are the client's: the file is read here.
-fn request(words: Vec<String>) -> anyhow::Result<tc::Request> {
+type Batch = Box<dyn Read + Send>;
+
+/// `-batch FILE` and `-force` are the client's: the file is opened here.
+fn request(words: Vec<String>) -> anyhow::Result<(tc::Request, Option<Batch>)> {
     let mut rest = Vec::new();
     let (mut batch, mut force) = (None, false);
     let mut words = words.into_iter().peekable();
@@ -46,15 +49,14 @@ fn request(words: Vec<String>) -> anyhow::Result<tc::Request> {
         }
     }
     rest.extend(words);
-    let batch = batch.map(|name| read(&name).map(|text| (name, text))).transpose()?;
-    Ok(tc::Request { words: rest, batch, force, netns: netns::own() })
+    let text = batch.as_deref().map(open).transpose()?;
+    Ok((tc::Request { words: rest, batch, force, netns: netns::own() }, text))
 }
 
-fn read(name: &str) -> anyhow::Result<String> {
+fn open(name: &str) -> anyhow::Result<Batch> {
     if name == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("cannot read the batch from standard input")?;
-        return Ok(text);
+        return Ok(Box::new(std::io::stdin()));
     }
-    std::fs::read_to_string(name).with_context(|| format!("Cannot open file \"{name}\" for reading"))
+    let file = std::fs::File::open(name).with_context(|| format!("Cannot open file \"{name}\" for reading"))?;
+    Ok(Box::new(file))
 }

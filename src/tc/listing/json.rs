@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Labels, Place, Source};
+use super::{Labels, Out, Place, Source};
 use crate::rules::{NodeWord, U32Base, U32Descent, U32Key, U32Mark};
 use crate::tc::command::Parent;
 use crate::tc::filter::{flower, u32::handle_text};
@@ -14,23 +14,26 @@ use crate::tc::store::{Body, Chain, Entry, Proto, ProtoKind};
 
 impl Source<'_> {
     /// All objects of one prio.
-    pub(super) fn json(&self, labels: &Labels, place: Place<'_>, chain: &Chain, proto: &Proto, out: &mut Vec<Value>) {
+    pub(super) fn json(&self, labels: &Labels, place: Place<'_>, chain: &Chain, proto: &Proto, out: &mut Out<'_>) {
         let head = head(labels, chain, proto);
         let mut push = |options: Option<Value>| {
             let mut map = head.clone();
             map.extend(options.map(|o| ("options".to_owned(), o)));
-            out.push(Value::Object(map));
+            out.object(&Value::Object(map));
+            out.goes_on()
         };
         push(None);
         match proto.kind {
             ProtoKind::U32 => {
                 for table in place.0.u32_tables(place.1, proto.prio) {
                     push(Some(json!({"fh": format!("{:x}:", table.id), "ht_divisor": table.divisor})));
-                    table.entries().for_each(|e| push(Some(self.u32_json(e))));
+                    if !table.entries().all(|e| push(Some(self.u32_json(e)))) {
+                        return;
+                    }
                 }
             }
             ProtoKind::Flower | ProtoKind::Matchall => {
-                proto.entries.iter().for_each(|e| push(Some(self.other_json(e))));
+                let _all = proto.entries.iter().all(|e| push(Some(self.other_json(e))));
             }
         }
     }

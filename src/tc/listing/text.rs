@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Labels, Place, Source};
+use super::{Labels, Out, Place, Source};
 use crate::rules::{NodeWord, U32Base, U32Descent, U32Key};
 use crate::tc::command::Parent;
 use crate::tc::filter::{flower, u32::handle_text};
@@ -12,17 +12,28 @@ use crate::tc::store::{Body, Chain, Entry, Proto, ProtoKind};
 
 impl Source<'_> {
     /// All lines of one prio.
-    pub(super) fn text(&self, labels: &Labels, place: Place<'_>, chain: &Chain, proto: &Proto, out: &mut String) {
+    pub(super) fn text(&self, labels: &Labels, place: Place<'_>, chain: &Chain, proto: &Proto, out: &mut Out<'_>) {
         let head = head(labels, chain, proto);
-        let _ = writeln!(out, "{head}");
+        let _ = writeln!(out.text, "{head}");
         match proto.kind {
             ProtoKind::U32 => {
                 for table in place.0.u32_tables(place.1, proto.prio) {
-                    let _ = writeln!(out, "{head}fh {:x}: ht divisor {} ", table.id, table.divisor);
-                    table.entries().for_each(|e| self.u32(&head, e, out));
+                    let _ = writeln!(out.text, "{head}fh {:x}: ht divisor {} ", table.id, table.divisor);
+                    let more = table.entries().all(|e| {
+                        self.u32(&head, e, &mut out.text);
+                        out.goes_on()
+                    });
+                    if !more {
+                        return;
+                    }
                 }
             }
-            ProtoKind::Flower | ProtoKind::Matchall => proto.entries.iter().for_each(|e| self.other(&head, e, out)),
+            ProtoKind::Flower | ProtoKind::Matchall => {
+                let _all = proto.entries.iter().all(|e| {
+                    self.other(&head, e, &mut out.text);
+                    out.goes_on()
+                });
+            }
         }
     }
 

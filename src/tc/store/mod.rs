@@ -153,11 +153,12 @@ impl Store {
                 self.chain(netns, chain)?;
             }
             Operation::FilterShow(show) => {
-                if let Some(device) = &show.device {
-                    known(device)?;
-                    let clock = listing::Clock { now_ms: self.now_ms };
-                    applied.stdout = self.list_filters(&show.selection, &show.options, counters, &clock);
-                }
+                let stdout = &mut applied.stdout;
+                self.show_filters(show, netns, devices, counters, &mut |piece| {
+                    stdout.push_str(piece);
+                    piece.clear();
+                    true
+                })?;
             }
             Operation::ChainShow(show) => {
                 show.device.as_ref().map_or(Ok(()), known)?;
@@ -165,6 +166,25 @@ impl Store {
             }
         }
         Ok(applied)
+    }
+
+    /// `filter show`, in pieces: see [`Store::stream_filters`].
+    ///
+    /// # Errors
+    /// The device does not exist.
+    pub fn show_filters(
+        &self,
+        show: &super::command::ShowCommand,
+        netns: Option<&str>,
+        devices: &dyn Devices,
+        counters: &dyn CounterSource,
+        sink: listing::Sink<'_>,
+    ) -> Result<(), TcError> {
+        let Some(device) = &show.device else { return Ok(()) };
+        check_device(netns, device, devices)?;
+        let clock = listing::Clock { now_ms: self.now_ms };
+        self.stream_filters(&show.selection, &show.options, counters, &clock, sink);
+        Ok(())
     }
 
     /// The number of a device; a new one if it has none yet.
