@@ -2,11 +2,12 @@
 
 use super::trace::Step;
 use super::{Outcome, Run, Skb};
-use crate::limits::ETHERNET_LEN;
 use crate::rules::{Control, CounterSink, NodeWord, U32Node};
 
 impl Run<'_> {
     pub(super) fn u32_filter(&mut self, nodes: &[U32Node], skb: &mut Skb, bytes: u64) -> Outcome {
+        // `skb_network_offset()` is taken once, from `skb->data`: the network header itself at ingress, the frame's start at egress.
+        let offset_at_entry = if self.at_ingress() { 0 } else { skb.network() };
         for node in nodes {
             self.counters.add(node.counters + NodeWord::HIT, 1);
             if let Some(mark) = node.mark {
@@ -15,7 +16,8 @@ impl Run<'_> {
                     continue;
                 }
             }
-            match self.u32_keys(node, skb) {
+            let network = if self.at_ingress() { skb.network() } else { 0 } + offset_at_entry;
+            match self.u32_keys(node, skb, network) {
                 // A key that cannot be read ends the whole filter.
                 None => return Outcome::Control(Control::Continue),
                 Some(false) => continue,
@@ -40,10 +42,10 @@ impl Run<'_> {
     }
 
     /// Whether all keys match; `None` if one of them lies outside of the frame.
-    fn u32_keys(&mut self, node: &U32Node, skb: &Skb) -> Option<bool> {
+    fn u32_keys(&mut self, node: &U32Node, skb: &Skb, network: usize) -> Option<bool> {
         for (index, key) in node.keys.iter().enumerate() {
             // Without a linked table both bases are the network header.
-            let word = word_at(&skb.data, i64::from(key.offset) + ETHERNET_LEN as i64);
+            let word = word_at(&skb.data, i64::from(key.offset) + network as i64);
             self.tell(Step::Key { node, key, word });
             let word = word?;
             if (word ^ key.value) & key.mask != 0 {
