@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::ops::Range;
 use std::path::Path;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -49,7 +50,7 @@ impl Outlet for NoCopies {
         None
     }
 
-    fn settle(&mut self, _: Vec<u8>, _: &PacketMeta, _: &Disposition) -> bool {
+    fn settle(&mut self, _: Vec<u8>, _: Range<usize>, _: &PacketMeta, _: &Disposition) -> bool {
         true
     }
 
@@ -85,7 +86,7 @@ fn frames(c: &mut Criterion) {
                         let data = &mut buffer[..frame.len()];
                         data.copy_from_slice(frame);
                         let Ok(received) = vlan::receive(data, MacAddr::zero()) else { continue };
-                        let mut packet = Packet { data: &mut data[received.start..], meta: received.meta };
+                        let mut packet = Packet::new(&mut buffer, received.start..frame.len(), received.meta);
                         black_box(plan.run(hook, &mut packet, counters, &mut NoCopies));
                     }
                 },

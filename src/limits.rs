@@ -16,6 +16,11 @@ pub const FRAME_LEN_MAX: usize = 65_535 + 14 + 8;
 pub const ETHERNET_LEN: usize = 14;
 /// Length of a VLAN tag (TPID and TCI), in bytes (IEEE 802.1Q).
 pub const VLAN_TAG_LEN: usize = 4;
+/// Room that copies of a frame get before it, in bytes, for tags and headers that actions put there.
+pub const FRAME_HEADROOM: usize = 80;
+/// How far behind a frame's start its network header may be, in bytes: actions put 64 bytes of tags and Ethernet headers before a
+/// frame at most. The kernel has no such bound; beyond it the action fails and drops the frame.
+pub const NETWORK_OFFSET_MAX: usize = ETHERNET_LEN + 64;
 /// The kernel drops a tagged frame shorter than this before tc sees it (`skb_vlan_untag`).
 pub const TAGGED_FRAME_LEN_MIN: usize = 20;
 
@@ -54,4 +59,5 @@ const _: () = assert!(RING_LEN_MIN.is_power_of_two() && RING_LEN_MAX.is_power_of
 const _: () = assert!(RING_LEN_DEFAULT.is_power_of_two());
 const _: () = assert!(RING_LEN_MIN <= RING_LEN_DEFAULT && RING_LEN_DEFAULT <= RING_LEN_MAX);
 const _: () = assert!(TAGGED_FRAME_LEN_MIN >= ETHERNET_LEN + VLAN_TAG_LEN);
+const _: () = assert!(NETWORK_OFFSET_MAX <= FRAME_HEADROOM + ETHERNET_LEN - VLAN_TAG_LEN, "room for the last tag too");
 const _: () = assert!(CROSSING_LEN >= BURST_LEN);

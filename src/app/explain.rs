@@ -12,7 +12,7 @@ use crate::rules::{Action, ActionInstance, Control, U32Base};
 use crate::tc::action;
 use crate::tc::filter::u32::handle_text;
 use crate::tc::number::classid_text;
-use crate::types::{DeviceId, PacketMeta, Topology};
+use crate::types::{DeviceId, PacketMeta, Topology, VlanTag};
 
 /// What to explain.
 #[derive(Clone, Debug)]
@@ -225,6 +225,7 @@ fn describe(instance: &ActionInstance, names: &dyn Fn(DeviceId) -> String) -> St
         Action::Skbmod(a) => action::skbmod::text(a),
         Action::Csum(a) => action::csum::text(a),
         Action::Pedit(a) => action::pedit::text(a) + &action::pedit::keys_text(a),
+        Action::Vlan(a) => action::vlan::text(a),
     };
     let words: Vec<&str> = text.split_whitespace().collect();
     format!("{} index {}", words.join(" "), instance.index)
@@ -251,18 +252,18 @@ fn verdict(end: End) -> String {
 /// What an action changed.
 fn changes(before: (&[u8], &PacketMeta), after: (&[u8], &PacketMeta)) -> Vec<String> {
     let mut list = Vec::new();
-    let (old, new) = (before.0, after.0);
-    let mut at = 0;
-    while at < old.len().min(new.len()) {
-        if old[at] == new[at] {
-            at += 1;
-            continue;
-        }
-        let end = (at..old.len().min(new.len())).find(|i| old[*i] == new[*i]).unwrap_or(old.len().min(new.len()));
-        list.push(format!("bytes {at}..{end}: {} -> {}", hex(&old[at..end]), hex(&new[at..end])));
-        at = end;
+    if before.0.len() == after.0.len() {
+        changed_bytes(before.0, after.0, &mut list);
+    } else {
+        list.push(changed_head(before.0, after.0));
     }
     let (old, new) = (before.1, after.1);
+    if old.tag != new.tag {
+        list.push(format!("outer tag {} -> {}", tag_text(old.tag), tag_text(new.tag)));
+    }
+    if old.protocol != new.protocol {
+        list.push(format!("protocol behind it {:#06x} -> {:#06x}", old.protocol, new.protocol));
+    }
     if old.mark != new.mark {
         list.push(format!("mark {:#x} -> {:#x}", old.mark, new.mark));
     }
@@ -276,6 +277,31 @@ fn changes(before: (&[u8], &PacketMeta), after: (&[u8], &PacketMeta)) -> Vec<Str
         list.push(format!("queue {} -> {}", old.queue_mapping, new.queue_mapping));
     }
     list
+}
+
+fn changed_bytes(old: &[u8], new: &[u8], list: &mut Vec<String>) {
+    let mut at = 0;
+    while at < old.len() {
+        if old[at] == new[at] {
+            at += 1;
+            continue;
+        }
+        let end = (at..old.len()).find(|i| old[*i] == new[*i]).unwrap_or(old.len());
+        list.push(format!("bytes {at}..{end}: {} -> {}", hex(&old[at..end]), hex(&new[at..end])));
+        at = end;
+    }
+}
+
+/// A frame that grew or shrank does so at its head: what is the same stands at the end.
+fn changed_head(old: &[u8], new: &[u8]) -> String {
+    let same = old.iter().rev().zip(new.iter().rev()).take_while(|(o, n)| o == n).count();
+    let (was, is) = (&old[..old.len() - same], &new[..new.len() - same]);
+    let shown = |bytes: &[u8]| if bytes.is_empty() { "nothing".to_owned() } else { hex(bytes) };
+    format!("{} -> {} bytes; its head: {} -> {}", old.len(), new.len(), shown(was), shown(is))
+}
+
+fn tag_text(tag: Option<VlanTag>) -> String {
+    tag.map_or("none".to_owned(), |t| format!("VLAN {} priority {} ({:#06x})", t.tci & 0xfff, t.tci >> 13, t.tpid))
 }
 
 fn hex(bytes: &[u8]) -> String {

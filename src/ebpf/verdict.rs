@@ -217,7 +217,7 @@ fn check_list(ruleset: &Ruleset, actions: &[ActionId], target: Target) -> Result
                     return Err(Reason::MirrorThenPass { control: control_name(listing.control) });
                 }
             }
-            Action::Skbmod(_) | Action::Csum(_) | Action::Pedit(_) => {
+            Action::Skbmod(_) | Action::Csum(_) | Action::Pedit(_) | Action::Vlan(_) => {
                 if unchanged {
                     return Err(Reason::RewriteThenPass { control: control_name(listing.control) });
                 }

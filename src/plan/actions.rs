@@ -1,9 +1,11 @@
 //! What actions do to a frame: `tcf_action_exec()` and the `act_*.c` of net/sched, over the plan's flat steps.
 
+use std::ops::Range;
+
 use super::layout::{Edit, Op, Span, Step};
 use super::run::{Place, Run, View};
 use super::{Disposition, Outlet, Overlimits, Packet};
-use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, MIRRED_NEST_MAX};
+use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, FRAME_HEADROOM, MIRRED_NEST_MAX};
 use crate::rules::{ActionWord, Control, CounterSink, RandomKind};
 use crate::types::{Checksums, DeviceId, Direction, DropReason, PacketMeta, ethertype};
 use crate::wire::headers::{IPV4_LEN_MIN, IPV6_LEN};
@@ -67,19 +69,19 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
             Op::Mirror { direction, device, control } => self.mirror(base, view, direction, device, control),
             Op::Skbedit { edit, control } => self.skbedit(base, view, &edit, control),
             Op::SetMac { dmac, smac, etype, control } => {
-                let data = &mut *view.packet.data;
-                let fits = writable(data.len(), view.place.direction) >= ETHERNET_LEN;
+                let fits = mac_is_writable(view.packet, view.place.direction);
                 if fits {
-                    set_mac(data, dmac, smac, etype);
+                    set_mac(view.packet.data_mut(), dmac, smac, etype);
+                    forget_overwritten(view);
                 }
                 self.skbmod(base, view.bytes, fits, control)
             }
             Op::SwapMac { control } => {
-                let data = &mut *view.packet.data;
-                let fits = writable(data.len(), view.place.direction) >= ETHERNET_LEN;
+                let fits = mac_is_writable(view.packet, view.place.direction);
                 if fits {
-                    let (destination, rest) = data.split_at_mut(6);
+                    let (destination, rest) = view.packet.data_mut().split_at_mut(6);
                     destination.swap_with_slice(&mut rest[..6]);
+                    forget_overwritten(view);
                 }
                 self.skbmod(base, view.bytes, fits, control)
             }
@@ -90,11 +92,13 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
             Op::SkbmodShot => self.skbmod(base, view.bytes, false, Control::Shot),
             Op::Pedit { edits, control } => {
                 self.counters.count_action(base, view.bytes);
-                pedit::apply(view.packet.data, view.packet.meta.protocol, edits.of(&self.plan.edits));
+                let (data, meta) = view.packet.parts_mut();
+                pedit::apply(data, meta, edits.of(&self.plan.edits));
                 view.headers = None;
                 After::Control(control)
             }
             Op::Csum { update, control } => self.csum(base, view, update, control),
+            Op::Vlan { op, control } => self.vlan(base, view, op, control),
         }
     }
 
@@ -102,13 +106,13 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     fn csum(&mut self, base: u32, view: &mut View<'_, '_>, update: Checksums, control: Control) -> After {
         self.counters.count_action(base, view.bytes);
         let start = match view.place.direction {
-            Direction::Ingress => ETHERNET_LEN,
+            Direction::Ingress => usize::from(view.packet.meta.network),
             Direction::Egress => 0,
         };
         // With an IHL below 5 the checksums are in the IP header.
         view.headers = None;
-        let Packet { data, meta } = &mut *view.packet;
-        if control != Control::Shot && csum::mend(data, meta.protocol, start, update) {
+        let (data, meta) = view.packet.parts_mut();
+        if control != Control::Shot && csum::mend(data, meta, start, update) {
             return After::Control(control);
         }
         self.counters.add(base + ActionWord::DROPS, 1);
@@ -137,7 +141,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     /// `tcf_skbedit_act()`, net/sched/act_skbedit.c.
     fn skbedit(&mut self, base: u32, view: &mut View<'_, '_>, edit: &Edit, control: Control) -> After {
         self.counters.count_action(base, view.bytes);
-        let Packet { data, meta } = &mut *view.packet;
+        let (data, meta) = view.packet.parts_mut();
         if let Some(priority) = edit.priority {
             meta.priority = priority;
         }
@@ -183,33 +187,49 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
         self.counters.count_action(base, view.bytes);
         let mut overlimits = Overlimits::default();
         overlimits.push(base + ActionWord::OVERLIMITS, Direction::Egress);
-        let copy = if self.outlet.is_up(device) { self.outlet.copy(view.packet.data) } else { None };
+        let copy = if self.outlet.is_up(device) { self.outlet.copy(view.packet.data()) } else { None };
         match copy {
             Some(copy) => {
                 let place = Place { device, direction, iif: view.place.device, nest: view.place.nest + 1 };
-                self.send_copy(copy, view.packet.meta, place, overlimits);
+                let frame = FRAME_HEADROOM..FRAME_HEADROOM + view.packet.frame().len();
+                self.send_copy(copy, frame, view.packet.meta, place, overlimits);
             }
             None => self.failed(&overlimits),
         }
         After::Control(control)
     }
 
-    fn send_copy(&mut self, mut copy: O::Copy, meta: PacketMeta, place: Place, overlimits: Overlimits) {
-        let mut packet = Packet { data: copy.as_mut(), meta };
+    fn send_copy(
+        &mut self,
+        mut copy: O::Copy,
+        frame: Range<usize>,
+        meta: PacketMeta,
+        place: Place,
+        overlimits: Overlimits,
+    ) {
+        let mut packet = Packet::new(copy.as_mut(), frame, meta);
         let disposition = self.travel(&mut packet, place, overlimits);
-        let meta = packet.meta;
-        let sent = self.outlet.settle(copy, &meta, &disposition);
+        let (frame, meta) = (packet.frame(), packet.meta);
+        let sent = self.outlet.settle(copy, frame, &meta, &disposition);
         if let (false, Disposition::Transmit { overlimits, .. }) = (sent, &disposition) {
             self.failed(overlimits);
         }
     }
 }
 
-/// How many bytes `skb_ensure_writable()` can have: it counts from `skb->data`, which is behind the MAC header at ingress.
-fn writable(len: usize, direction: Direction) -> usize {
-    match direction {
-        Direction::Ingress => len - ETHERNET_LEN,
-        Direction::Egress => len,
+/// Whether `skb_ensure_writable()` can have a MAC header's length: it counts from `skb->data`, the network header at ingress.
+fn mac_is_writable(packet: &Packet<'_>, direction: Direction) -> bool {
+    let start = match direction {
+        Direction::Ingress => usize::from(packet.meta.network),
+        Direction::Egress => 0,
+    };
+    packet.frame().len() - start >= ETHERNET_LEN
+}
+
+/// Behind `vlan pop_eth` the network header is where the MAC header was, and skbmod writes into it.
+fn forget_overwritten(view: &mut View<'_, '_>) {
+    if usize::from(view.packet.meta.network) < ETHERNET_LEN {
+        view.headers = None;
     }
 }
 
@@ -228,7 +248,7 @@ fn set_mac(data: &mut [u8], dmac: Option<[u8; 6]>, smac: Option<[u8; 6]>, etype:
 
 /// `skbedit inheritdsfield`: false if the IP header is cut.
 fn inherit_ds_field(data: &[u8], meta: &mut PacketMeta) -> bool {
-    let network = &data[ETHERNET_LEN..];
+    let network = &data[usize::from(meta.network)..];
     let ds_field = match meta.protocol {
         ethertype::IPV4 if network.len() >= IPV4_LEN_MIN => network[1],
         ethertype::IPV6 if network.len() >= IPV6_LEN => (network[0] << 4) | (network[1] >> 4),
@@ -248,11 +268,12 @@ fn ecn(packet: &mut Packet<'_>) -> bool {
         _ => return true,
     };
     // The whole IP header must be there, in both directions; measured with cut frames on a 6.1 kernel.
-    if packet.data.len() < ETHERNET_LEN + header_len {
+    let (data, meta) = packet.parts_mut();
+    let network = &mut data[usize::from(meta.network)..];
+    if network.len() < header_len {
         return false;
     }
-    let network = &mut packet.data[ETHERNET_LEN..];
-    match packet.meta.classify_protocol() {
+    match meta.classify_protocol() {
         ethertype::IPV4 => {
             let ecn = network[1].wrapping_add(1) & 3;
             // Not-ECT gives 1 and CE gives 0: both stay.

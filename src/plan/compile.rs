@@ -6,7 +6,7 @@ use super::layout::{
     Chain, Compare, Dispatch, Edit, FarKey, FarNode, Filter, FilterKind, Hook, Key, LinkTo, Node, Op, Rule, Span, Step,
 };
 use super::{HookIndex, Plan};
-use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, U32_KEYS_MAX};
+use crate::limits::{ACTIONS_PER_FILTER_MAX, U32_KEYS_MAX};
 use crate::rules::{
     self, Action, ActionId, Classifier, Control, FlowerKey, MirredMode, NodeWord, PortMatch, Ruleset, U32Base,
 };
@@ -93,9 +93,10 @@ impl Plan {
         let filters: Vec<Filter> = chain
             .filters
             .iter()
-            .filter_map(|filter| {
+            .zip(0..)
+            .filter_map(|(filter, order)| {
                 let kind = self.filter(ruleset, filter).transpose()?;
-                Some(kind.map(|kind| Filter { protocol: filter.protocol, kind }))
+                Some(kind.map(|kind| Filter { order, protocol: filter.protocol, kind }))
             })
             .collect::<Result<_, _>>()?;
         let protocols: BTreeSet<u16> =
@@ -251,9 +252,8 @@ fn append<T>(array: &mut Vec<T>, new: impl IntoIterator<Item = T>, what: &'stati
 
 fn key(key: &rules::U32Key) -> Key {
     // Without a linked table both bases are the network header.
-    let at = i64::from(key.offset) + ETHERNET_LEN as i64;
     Key {
-        at: u32::try_from(at).unwrap_or(Key::NOWHERE),
+        offset: key.offset,
         value: u32::from_ne_bytes(key.value.to_be_bytes()),
         mask: u32::from_ne_bytes(key.mask.to_be_bytes()),
     }
@@ -323,6 +323,7 @@ fn op(action: &Action) -> Op {
             }
         }
         Action::Pedit(pedit) => Op::Pedit { edits: Span::default(), control: pedit.control },
+        Action::Vlan(vlan) => Op::Vlan { op: vlan.op, control: vlan.control },
         Action::Csum(csum) => Op::Csum { update: csum.update, control: csum.control },
         Action::Skbmod(edit) if edit.control == Control::Shot => Op::SkbmodShot,
         Action::Skbmod(edit) if edit.ecn => Op::Ecn { control: edit.control },

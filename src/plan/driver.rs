@@ -1,9 +1,10 @@
 //! A plan run as `rules::eval` is: a whole network of devices, one frame at a time, into events. Off the hot path: it allocates.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::{Disposition, Outlet, Packet, Plan};
-use crate::limits::{ETHERNET_LEN, VETH_HOPS_MAX, VLAN_TAG_LEN};
+use crate::limits::{ETHERNET_LEN, FRAME_HEADROOM, VETH_HOPS_MAX, VLAN_TAG_LEN};
 use crate::rules::CounterSink;
 use crate::rules::eval::{Event, RandomBelow, enter_stack};
 use crate::types::{DeviceId, DeviceKind, DropReason, PacketMeta, Topology};
@@ -31,12 +32,12 @@ impl Driver<'_> {
         random_below: RandomBelow<'_>,
     ) -> Vec<Event> {
         let mut far = Far { topology: self.topology, events: Vec::new(), wire: VecDeque::new(), random_below };
-        let mut data = frame.to_vec();
-        match vlan::receive(&mut data, self.topology.device(device).mac) {
+        let mut room = with_headroom(frame);
+        match vlan::receive(&mut room[FRAME_HEADROOM..], self.topology.device(device).mac) {
             Err(reason) => far.events.push(Event::Dropped { device, reason }),
             Ok(received) => {
-                data.drain(..received.start);
-                self.arrive(Waiting { device, data, meta: received.meta }, counters, &mut far);
+                let frame = FRAME_HEADROOM + received.start..room.len();
+                self.arrive(Waiting { device, room, frame, meta: received.meta }, counters, &mut far);
             }
         }
         // What a veth transmits is received by its peer after the present frame is done.
@@ -53,10 +54,10 @@ impl Driver<'_> {
     }
 
     fn arrive<C: CounterSink>(&self, mut waiting: Waiting, counters: &mut C, far: &mut Far<'_>) {
-        let mut packet = Packet { data: &mut waiting.data, meta: waiting.meta };
+        let mut packet = Packet::new(&mut waiting.room, waiting.frame, waiting.meta);
         let disposition = self.plan.receive(waiting.device, &mut packet, counters, far);
-        let meta = packet.meta;
-        if far.settle(waiting.data, &meta, &disposition) {
+        let (frame, meta) = (packet.frame(), packet.meta);
+        if far.settle(waiting.room, frame, &meta, &disposition) {
             return;
         }
         if let Disposition::Transmit { overlimits, .. } = disposition {
@@ -70,8 +71,16 @@ impl Driver<'_> {
 /// A frame on its way to a veth's peer, or just received.
 struct Waiting {
     device: DeviceId,
-    data: Vec<u8>,
+    room: Vec<u8>,
+    frame: Range<usize>,
     meta: PacketMeta,
+}
+
+/// A frame with [`FRAME_HEADROOM`] before it.
+fn with_headroom(frame: &[u8]) -> Vec<u8> {
+    let mut room = vec![0; FRAME_HEADROOM];
+    room.extend_from_slice(frame);
+    room
 }
 
 /// What is behind the hooks.
@@ -90,10 +99,12 @@ impl Outlet for Far<'_> {
     }
 
     fn copy(&mut self, data: &[u8]) -> Option<Vec<u8>> {
-        Some(data.to_vec())
+        Some(with_headroom(data))
     }
 
-    fn settle(&mut self, mut copy: Vec<u8>, meta: &PacketMeta, disposition: &Disposition) -> bool {
+    fn settle(&mut self, mut copy: Vec<u8>, frame: Range<usize>, meta: &PacketMeta, disposition: &Disposition) -> bool {
+        copy.truncate(frame.end);
+        copy.drain(..frame.start);
         match *disposition {
             Disposition::Stack { device } => {
                 let mut meta = *meta;
@@ -126,7 +137,13 @@ impl Far<'_> {
             DeviceKind::Loopback => Some(device),
         };
         if from.kind != DeviceKind::Loopback {
-            self.events.push(Event::Transmit { device, frame: on_the_wire(&data, &meta) });
+            match on_the_wire(&data, &meta) {
+                Ok(frame) => self.events.push(Event::Transmit { device, frame }),
+                Err(reason) => {
+                    self.events.push(Event::Dropped { device, reason });
+                    return false;
+                }
+            }
         }
         let Some(peer) = peer else { return true };
         let to = self.topology.device(peer);
@@ -139,19 +156,26 @@ impl Far<'_> {
         if to.key.netns != from.key.netns {
             meta.mark = 0;
         }
+        if data.len() < ETHERNET_LEN {
+            // A frame whose Ethernet header was taken off: the receiver finds none.
+            self.events.push(Event::Dropped { device: peer, reason: DropReason::Malformed });
+            return true;
+        }
         meta.priority = 0;
         meta.protocol = vlan::protocol(&data);
+        meta.network = ETHERNET_LEN as u16;
         meta.ptype = vlan::packet_type(&data, to.mac);
-        self.wire.push_back(Waiting { device: peer, data, meta });
+        let room = with_headroom(&data);
+        let frame = FRAME_HEADROOM..room.len();
+        self.wire.push_back(Waiting { device: peer, room, frame, meta });
         true
     }
 }
 
 /// With the tag back in its place.
-fn on_the_wire(data: &[u8], meta: &PacketMeta) -> Vec<u8> {
-    let Some(tag) = meta.tag else { return data.to_vec() };
-    let mut frame = vec![0; VLAN_TAG_LEN];
-    frame.extend_from_slice(data);
-    vlan::put_back(&mut frame, tag);
-    frame
+fn on_the_wire(data: &[u8], meta: &PacketMeta) -> Result<Vec<u8>, DropReason> {
+    let Some(tag) = meta.tag else { return Ok(data.to_vec()) };
+    let mut room = with_headroom(data);
+    let frame = vlan::put_back_in(&mut room, FRAME_HEADROOM..FRAME_HEADROOM + data.len(), tag)?;
+    Ok(room[frame].to_vec())
 }

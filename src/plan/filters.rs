@@ -5,8 +5,8 @@ use super::actions::After;
 use super::compile::low48;
 use super::layout::{Compare, Node, Span};
 use super::run::{Run, View};
-use crate::limits::ETHERNET_LEN;
 use crate::rules::{Control, CounterSink, NodeWord};
+use crate::types::{Direction, PacketMeta};
 use crate::wire::{Headers, IpVersion, be16, be32};
 
 /// What comparing a node's keys came to.
@@ -21,11 +21,17 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     /// `u32_classify()`, net/sched/cls_u32.c.
     pub(super) fn u32_filter(&mut self, nodes: Span, view: &mut View<'_, '_>) -> After {
         let plan = self.plan;
+        // The kernel looks once where the network header is, from where its data begin: at egress that is the frame's start.
+        let at_entry = view.packet.meta.network;
         for node in nodes.of(&plan.nodes) {
             if !self.u32_mark(node, view.packet.meta.mark) {
                 continue;
             }
-            match self.keys(node, view.packet.data) {
+            let network = match view.place.direction {
+                Direction::Ingress => view.packet.meta.network,
+                Direction::Egress => at_entry,
+            };
+            match self.keys(node, view.packet.data(), usize::from(network)) {
                 // A key that cannot be read ends the whole filter.
                 Keys::Unreadable => break,
                 Keys::Differ => continue,
@@ -55,9 +61,10 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
         true
     }
 
-    fn keys(&mut self, node: &Node, data: &[u8]) -> Keys {
+    fn keys(&mut self, node: &Node, data: &[u8], network: usize) -> Keys {
         for (passed, key) in (node.counters + NodeWord::KEYS..).zip(node.keys.of(&self.plan.keys)) {
-            let at = key.at as usize;
+            // Before the frame it wraps to what is beyond any frame.
+            let at = network.wrapping_add_signed(key.offset as isize);
             let Some(bytes) = at.checked_add(4).and_then(|end| data.get(at..end)) else { return Keys::Unreadable };
             let word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
             if (word ^ key.value) & key.mask != 0 {
@@ -71,11 +78,11 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     /// `fl_classify()`, net/sched/cls_flower.c: at most one rule matches.
     pub(super) fn flower_filter(&mut self, rules: Span, view: &mut View<'_, '_>) -> After {
         let plan = self.plan;
-        let packet = &*view.packet;
-        let protocol = packet.meta.protocol;
-        let headers = *view.headers.get_or_insert_with(|| Headers::parse(packet.data, protocol));
+        let data = view.packet.data();
+        let PacketMeta { protocol, network, .. } = view.packet.meta;
+        let headers = *view.headers.get_or_insert_with(|| Headers::parse(data, protocol, usize::from(network)));
         let found = rules.of(&plan.rules).iter().find(|rule| {
-            rule.compares.of(&plan.compares).iter().all(|compare| compare.holds(packet.data, protocol, &headers))
+            rule.compares.of(&plan.compares).iter().all(|compare| compare.holds(data, protocol, &headers))
         });
         let Some(rule) = found else { return After::Control(Control::Continue) };
         self.counters.add(rule.counters + NodeWord::HIT, 1);
@@ -91,21 +98,29 @@ impl Compare {
             Self::EthType(want) => protocol == want,
             Self::IpProto(want) => headers.ip_proto == want,
             Self::Ipv4 { offset, value, mask } => {
-                headers.ip == Some(IpVersion::V4) && be32(data, ETHERNET_LEN + usize::from(offset)) & mask == value
+                headers.ip == Some(IpVersion::V4) && be32(data, headers.network + usize::from(offset)) & mask == value
             }
             Self::Ipv6 { offset, value, mask } => {
-                headers.ip == Some(IpVersion::V6) && be128(data, ETHERNET_LEN + usize::from(offset)) & mask == value
+                headers.ip == Some(IpVersion::V6) && be128(data, headers.network + usize::from(offset)) & mask == value
             }
             Self::Port { offset, value, mask } => port(offset) & mask == value,
             Self::PortRange { offset, low, high } => (low..=high).contains(&port(offset)),
             Self::TcpFlags { value, mask } => headers.tcp_flags.map_or(0, |at| be16(data, at) & 0x0fff) & mask == value,
             Self::Mac { offset, value, mask } => {
                 let at = usize::from(offset);
-                let mac = data[at..at + 6].try_into().expect("a slice of six bytes is an array of six");
-                low48(mac) & mask == value
+                low48(mac_at(data, at)) & mask == value
             }
         }
     }
+}
+
+/// Six bytes of the MAC header; a frame whose header was taken off may be shorter, and what it does not have is zero.
+fn mac_at(data: &[u8], at: usize) -> [u8; 6] {
+    let mut mac = [0; 6];
+    let there = data.get(at..).unwrap_or(&[]);
+    let count = there.len().min(6);
+    mac[..count].copy_from_slice(&there[..count]);
+    mac
 }
 
 fn be128(data: &[u8], at: usize) -> u128 {

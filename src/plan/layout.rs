@@ -1,7 +1,7 @@
 //! What a plan's flat arrays hold. Data only: `compile` writes it, `run`, `filters` and `actions` read it.
 
 use crate::rules::{Control, RandomKind, U32Descent};
-use crate::types::{Checksums, DeviceId, Direction, PacketType, Protocol};
+use crate::types::{Checksums, DeviceId, Direction, PacketType, Protocol, VlanOp};
 
 /// A stretch of one of the arrays.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +45,8 @@ pub(super) struct Dispatch {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Filter {
+    /// Its place in the chain: the same in each list that it is in.
+    pub(super) order: u32,
     pub(super) protocol: Protocol,
     pub(super) kind: FilterKind,
 }
@@ -81,14 +83,10 @@ pub(super) struct Node {
 /// A u32 key, ready to be compared with four bytes as they are in memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Key {
-    /// From the frame's start; [`Key::NOWHERE`] before it or beyond any frame.
-    pub(super) at: u32,
+    /// From the network header.
+    pub(super) offset: i32,
     pub(super) value: u32,
     pub(super) mask: u32,
-}
-
-impl Key {
-    pub(super) const NOWHERE: u32 = u32::MAX;
 }
 
 /// A node of a u32 filter that links, or of a linked table: its keys are a stretch of `far_keys`.
@@ -217,6 +215,10 @@ pub(super) enum Op {
     },
     Csum {
         update: Checksums,
+        control: Control,
+    },
+    Vlan {
+        op: VlanOp,
         control: Control,
     },
 }

@@ -14,13 +14,18 @@ mod compile;
 mod driver;
 mod filters;
 mod layout;
+mod packet;
 mod run;
 mod tables;
+mod vlan;
 
 pub use compile::Refusal;
 pub use driver::Driver;
+pub use packet::Packet;
 
 use layout::{Chain, Compare, Dispatch, FarKey, FarNode, Filter, Hook, Key, Node, Rule, Span, Step};
+
+use std::ops::Range;
 
 use crate::limits::MIRRED_NEST_MAX;
 use crate::types::{DeviceId, Direction, DropReason, PacketMeta, PeditKey};
@@ -53,15 +58,6 @@ pub struct Plan {
 /// Position of a hook in a [`Plan`]. Found once, when a port is opened: [`Plan::hook`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HookIndex(u32);
-
-/// A frame on its way.
-#[derive(Debug)]
-pub struct Packet<'a> {
-    /// From the destination MAC on, without the outer VLAN tag (see `wire::vlan::receive`); at least 14 bytes.
-    pub data: &'a mut [u8],
-    /// What travels beside it.
-    pub meta: PacketMeta,
-}
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,18 +110,18 @@ impl Overlimits {
 
 /// What a plan needs from whoever owns the frames. Its calls are on the hot path: no allocation, no lock.
 pub trait Outlet {
-    /// A buffer of the owner's with a copy of a frame in it.
+    /// A buffer of the owner's with a copy of a frame in it: [`crate::limits::FRAME_HEADROOM`] bytes from its start.
     type Copy: AsMut<[u8]>;
 
     /// Whether mirred may send to this device: it is up and has a carrier.
     fn is_up(&self, device: DeviceId) -> bool;
 
-    /// A copy of a frame for `mirror`; its length is that of `data`. `None`: there is no buffer; the owner has counted that.
+    /// A copy of a frame for `mirror`, with room before and perhaps behind it. `None`: there is no buffer; the owner has counted that.
     fn copy(&mut self, data: &[u8]) -> Option<Self::Copy>;
 
-    /// A copy has gone its way: deliver, transmit or count it. False: it was to be transmitted, and that failed at once. An owner
+    /// A copy has gone its way, and is at `frame` of its buffer: deliver, transmit or count it. False: it was to be transmitted, and that failed at once. An owner
     /// that transmits later returns true, and adds 1 to the disposition's [`Overlimits`] itself should it fail then.
-    fn settle(&mut self, copy: Self::Copy, meta: &PacketMeta, disposition: &Disposition) -> bool;
+    fn settle(&mut self, copy: Self::Copy, frame: Range<usize>, meta: &PacketMeta, disposition: &Disposition) -> bool;
 
     /// A random number below `bound` (at least 1), for `gact random netrand`.
     fn random_below(&mut self, bound: u32) -> u32;

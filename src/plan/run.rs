@@ -2,18 +2,18 @@
 
 use super::actions::After;
 use super::layout::{Chain, Filter, FilterKind, Hook, Span};
-use super::{Disposition, HookIndex, Outlet, Overlimits, Packet, Plan};
-use crate::limits::{ETHERNET_LEN, RECLASSIFY_MAX};
+use super::{Disposition, HookIndex, Outlet, Overlimits, Packet, Plan, vlan};
+use crate::limits::RECLASSIFY_MAX;
 use crate::rules::{ActionWord, Control, CounterSink, NodeWord};
-use crate::types::{DeviceId, Direction, DropReason};
+use crate::types::{DeviceId, Direction, DropReason, is_tag};
 use crate::wire::Headers;
 
 impl Plan {
-    /// Takes a frame that arrived at `hook` the whole way: `packet.data` and `packet.meta` are rewritten in place; copies that
+    /// Takes a frame that arrived at `hook` the whole way: the packet is rewritten in place; copies that
     /// `mirror` makes go to `outlet` while it runs.
     ///
     /// # Panics
-    /// If the frame is shorter than its MAC header, if `hook` is of another plan, or `counters` has not the ruleset's words.
+    /// If `hook` is of another plan, or `counters` has not the ruleset's words.
     pub fn run<C: CounterSink, O: Outlet>(
         &self,
         hook: HookIndex,
@@ -77,10 +77,13 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
         mut overlimits: Overlimits,
     ) -> Disposition {
         loop {
-            if place.direction == Direction::Ingress {
-                place.iif = place.device;
-            }
             let device = place.device;
+            if place.direction == Direction::Ingress {
+                place.iif = device;
+                if packet.meta.tag.is_none() && is_tag(packet.meta.protocol) && !vlan::untag(packet) {
+                    return self.lost(&overlimits, device, DropReason::Malformed);
+                }
+            }
             match self.hook(packet, place) {
                 After::Control(Control::Shot) => return self.lost(&overlimits, device, DropReason::Rule),
                 After::Shot(reason) => return self.lost(&overlimits, device, reason),
@@ -124,9 +127,9 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     fn hook(&mut self, packet: &mut Packet<'_>, place: Place) -> After {
         let plan = self.plan;
         let Some(index) = plan.hook(place.device, place.direction) else { return After::Control(Control::Pass) };
-        let len = packet.data.len();
+        let len = packet.frame().len();
         let bytes = match place.direction {
-            Direction::Ingress => len - ETHERNET_LEN,
+            Direction::Ingress => len - usize::from(packet.meta.network),
             Direction::Egress => len,
         };
         let mut view = View { packet, place, bytes: bytes as u64, headers: None };
@@ -136,18 +139,29 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     /// `__tcf_classify()`, net/sched/cls_api.c. `restarts` bounds the outer loop.
     fn classify(&mut self, hook: &Hook, view: &mut View<'_, '_>) -> After {
         let plan = self.plan;
-        let protocol = view.packet.meta.classify_protocol();
         let chains = hook.chains.of(&plan.chains);
         let mut chain = 0;
         let mut restarts = 0;
         'again: loop {
+            let mut protocol = view.packet.meta.classify_protocol();
             let (filters, mixed) = plan.filters_of(chains, chain, protocol);
-            for filter in filters.of(&plan.lists) {
+            let mut filters = filters.of(&plan.lists);
+            while let [filter, rest @ ..] = filters {
+                filters = rest;
                 if mixed && !filter.protocol.sees(protocol) {
                     continue;
                 }
                 match self.filter(filter, view) {
-                    After::Control(Control::Continue) => {}
+                    After::Control(Control::Continue) => {
+                        let now = view.packet.meta.classify_protocol();
+                        if now != protocol {
+                            // Tags changed: the later filters of this chain are asked for the new protocol.
+                            protocol = now;
+                            let (all, _) = plan.filters_of(chains, chain, protocol);
+                            let all = all.of(&plan.lists);
+                            filters = &all[all.partition_point(|f| f.order <= filter.order)..];
+                        }
+                    }
                     After::Control(control @ (Control::Reclassify | Control::GotoChain(_))) => {
                         if restarts >= RECLASSIFY_MAX {
                             return After::Shot(DropReason::ReclassifyLoop);

@@ -4,12 +4,16 @@ use super::Outlet;
 use super::actions::After;
 use super::layout::{FarNode, LinkTo, Span};
 use super::run::{Run, View};
-use crate::limits::{ETHERNET_LEN, U32_DEPTH_MAX, U32_VISITS_MAX};
+use crate::limits::{U32_DEPTH_MAX, U32_VISITS_MAX};
 use crate::rules::{Control, CounterSink, NodeWord};
+use crate::types::Direction;
 
-/// Where a node's keys count from: bytes into the frame.
+/// Where a node's keys count from.
 #[derive(Clone, Copy)]
 struct Base {
+    /// Where `skb->data` is in the frame: the network header at ingress, the frame's start at egress.
+    data: i64,
+    /// `off`: bytes behind that.
     network: i64,
     /// How far the next header is behind it. It stays when a link returns.
     next_header: i64,
@@ -40,12 +44,15 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     pub(super) fn u32_tables(&mut self, root: Span, view: &mut View<'_, '_>) -> After {
         let nothing = After::Control(Control::Continue);
         let plan = self.plan;
-        let mut base = Base { network: ETHERNET_LEN as i64, next_header: 0 };
+        let at_ingress = view.place.direction == Direction::Ingress;
+        let off = if at_ingress { 0 } else { i64::from(view.packet.meta.network) };
+        let mut base = Base { data: 0, network: off, next_header: 0 };
         let mut levels = [Level::default(); U32_DEPTH_MAX + 1];
         levels[0] = Level { nodes: root, network: base.network };
         let mut depth = 0;
         for _ in 0..U32_VISITS_MAX {
             base.network = levels[depth].network;
+            base.data = if at_ingress { i64::from(view.packet.meta.network) } else { 0 };
             let returned = levels[depth].nodes.len == 0;
             if returned {
                 if depth == 0 {
@@ -64,13 +71,13 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
                     Keys::Fit => {}
                 }
                 if let Some(link) = &far.link {
-                    let data = &*view.packet.data;
+                    let data = view.packet.data();
                     let buckets = plan.tables[link.table as usize];
                     let Some(bucket) = descend(link, data, &mut base, buckets.len as usize) else { return nothing };
                     if depth == U32_DEPTH_MAX {
                         return nothing;
                     }
-                    let beyond = link.moves && base.network >= data.len() as i64;
+                    let beyond = link.moves && base.data + base.network >= data.len() as i64;
                     let nodes = if beyond { Span::default() } else { buckets.of(&plan.buckets)[bucket] };
                     depth += 1;
                     levels[depth] = Level { nodes, network: base.network };
@@ -97,8 +104,9 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
             return Keys::Differ;
         }
         for (passed, key) in (node.counters + NodeWord::KEYS..).zip(node.keys.of(&self.plan.far_keys)) {
-            let at = base.network + i64::from(key.offset) + if key.next_header { base.next_header } else { 0 };
-            let Some(bytes) = bytes_at::<4>(view.packet.data, at) else { return Keys::Unreadable };
+            let at =
+                base.data + base.network + i64::from(key.offset) + if key.next_header { base.next_header } else { 0 };
+            let Some(bytes) = bytes_at::<4>(view.packet.data(), at) else { return Keys::Unreadable };
             if (u32::from_be_bytes(bytes) ^ key.value) & key.mask != 0 {
                 return Keys::Differ;
             }
@@ -112,13 +120,13 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
 fn descend(link: &LinkTo, data: &[u8], base: &mut Base, bucket_count: usize) -> Option<usize> {
     let descent = &link.descent;
     let bucket = if bucket_count > 1 {
-        let word = bytes_at::<4>(data, base.network + i64::from(descent.hash_at))?;
+        let word = bytes_at::<4>(data, base.data + base.network + i64::from(descent.hash_at))?;
         descent.bucket(u32::from_be_bytes(word), bucket_count)
     } else {
         0
     };
     if let Some(variable) = descent.variable {
-        let word = bytes_at::<2>(data, base.network + i64::from(variable.at))?;
+        let word = bytes_at::<2>(data, base.data + base.network + i64::from(variable.at))?;
         base.next_header = i64::from(descent.distance(u16::from_be_bytes(word)));
     } else if descent.plus.is_some() {
         base.next_header = i64::from(descent.distance(0));

@@ -1,6 +1,7 @@
 //! A worker's frame memory and the tokens that own its chunks. It knows no sockets and does not look into frames.
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 
 use super::PortError;
 use crate::limits::{CHUNK_LEN_XDP, FRAME_LEN_MAX, RING_LEN_DEFAULT};
@@ -118,6 +119,15 @@ impl FramePool {
     /// Sets a frame's length; new bytes are whatever was there before. More than the room is cut to the room.
     pub fn set_len(&mut self, frame: &mut Frame, len: usize) {
         self.region.set_len(&mut frame.0, len);
+    }
+
+    /// The frame is at `at` of its [`FramePool::buffer_mut`] from now on. In memory that AF_XDP shares it is moved to the buffer's
+    /// start if it is not there: a descriptor is sent with the address that it came with.
+    ///
+    /// # Panics
+    /// If `at` does not lie in the buffer.
+    pub fn set_window(&mut self, frame: &mut Frame, at: Range<usize>) {
+        self.region.set_window(&mut frame.0, at);
     }
 
     /// The longest frame that fits, in bytes: the chunk, less the kernel's headroom if it is shared.

@@ -1,6 +1,6 @@
 //! Actions: what is done with a frame that a filter matched, and how to go on after it.
 
-use crate::types::{Checksums, DeviceId, MacAddr, PacketType, PeditKey};
+use crate::types::{Checksums, DeviceId, MacAddr, PacketType, PeditKey, VlanOp};
 
 /// Position of an action in [`super::Ruleset::actions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,6 +40,8 @@ pub enum Action {
     Csum(Csum),
     /// `pedit`: change any bytes.
     Pedit(Pedit),
+    /// `vlan`: change tags or the Ethernet header.
+    Vlan(Vlan),
 }
 
 impl Action {
@@ -53,6 +55,7 @@ impl Action {
             Self::Skbmod(_) => "skbmod",
             Self::Csum(_) => "csum",
             Self::Pedit(_) => "pedit",
+            Self::Vlan(_) => "vlan",
         }
     }
 
@@ -66,6 +69,7 @@ impl Action {
             Self::Skbmod(a) => a.control,
             Self::Csum(a) => a.control,
             Self::Pedit(a) => a.control,
+            Self::Vlan(a) => a.control,
         }
     }
 }
@@ -185,6 +189,15 @@ pub struct Skbmod {
 pub struct Csum {
     /// Which checksums it computes.
     pub update: Checksums,
+    /// How to go on.
+    pub control: Control,
+}
+
+/// `vlan`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// What it does.
+    pub op: VlanOp,
     /// How to go on.
     pub control: Control,
 }

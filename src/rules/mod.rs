@@ -10,7 +10,7 @@ pub mod filter;
 
 pub use action::{
     Action, ActionId, ActionInstance, Control, Csum, Gact, Mirred, MirredMode, Pedit, Random, RandomKind, Skbedit,
-    Skbmod,
+    Skbmod, Vlan,
 };
 pub use counters::{ActionWord, CounterSink, CounterSource, Counters, NodeWord};
 pub use filter::{

@@ -10,6 +10,7 @@
 
 use std::io;
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -264,6 +265,23 @@ impl Region {
     pub fn set_len(&self, chunk: &mut Chunk, len: usize) {
         self.check(chunk);
         chunk.len = len.min(self.payload_len - chunk.start as usize) as u32;
+    }
+
+    /// The frame is at `at` of the room from now on. A UMEM's descriptor keeps its address, so there the bytes move.
+    ///
+    /// # Panics
+    /// `at` is not in the room.
+    pub fn set_window(&mut self, chunk: &mut Chunk, at: Range<usize>) {
+        let is_umem = self.is_umem();
+        let room = self.room_mut(chunk);
+        assert!(at.start <= at.end && at.end <= room.len(), "a frame lies in its room");
+        if is_umem && at.start > 0 {
+            room.copy_within(at.clone(), 0);
+        }
+        chunk.len = at.len() as u32;
+        if !is_umem {
+            chunk.start += at.start as u32;
+        }
     }
 
     /// # Panics

@@ -107,6 +107,24 @@ pub fn mac(text: &str) -> Option<[u8; 6]> {
     Some(bytes)
 }
 
+/// `ll_addr_a2n()` of six bytes (lib/ll_addr.c): hex bytes with colons between, those that are missing are 0; or an IPv4 address,
+/// which is the first four.
+#[must_use]
+pub fn lladdr(text: &str) -> Option<[u8; 6]> {
+    let mut bytes = [0; 6];
+    if text.contains('.') {
+        bytes[..4].copy_from_slice(&text.parse::<Ipv4Addr>().ok()?.octets());
+        return Some(bytes);
+    }
+    for (byte, part) in bytes.iter_mut().zip(text.split(':')) {
+        // sscanf("%x") takes what it can at the start.
+        let digits = part.trim_start().trim_start_matches("0x");
+        let len = digits.bytes().take_while(u8::is_ascii_hexdigit).count();
+        *byte = u8::try_from(u32::from_str_radix(&digits[..len], 16).ok()?).ok()?;
+    }
+    Some(bytes)
+}
+
 /// An address with its prefix as `get_prefix()` reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefix {

@@ -5,10 +5,12 @@ mod device;
 mod drop_reason;
 mod packet;
 mod pedit;
+mod vlan;
 
 pub use csum::Checksums;
 pub use device::{Device, DeviceId, DeviceKey, DeviceKind, Direction, Topology};
 pub use drop_reason::DropReason;
-pub use packet::{PacketMeta, PacketType, Protocol, VlanTag, ethertype};
+pub use packet::{PacketMeta, PacketType, Protocol, VlanTag, ethertype, is_tag};
 pub use pedit::{PeditHeader, PeditKey};
 pub use pnet::util::MacAddr;
+pub use vlan::{VLAN_ID_MASK, VLAN_PRIORITY_MASK, VlanOp};

@@ -37,6 +37,12 @@ impl Protocol {
     }
 }
 
+/// Whether this is the EtherType of a VLAN tag (`eth_type_vlan()`, include/linux/if_vlan.h).
+#[must_use]
+pub const fn is_tag(protocol: u16) -> bool {
+    matches!(protocol, ethertype::VLAN | ethertype::QINQ)
+}
+
 /// A VLAN tag that was taken off the frame: host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct VlanTag {
@@ -80,6 +86,8 @@ pub struct PacketMeta {
     pub tag: Option<VlanTag>,
     /// `skb->protocol` of the untagged frame: its EtherType, or 802_2 / 802_3. `skbmod set etype` does not change it.
     pub protocol: u16,
+    /// Where the network header begins, in bytes from the frame's start: 14, unless actions changed tags or the Ethernet header.
+    pub network: u16,
     /// See [`PacketType`].
     pub ptype: PacketType,
     /// `skb->mark`.

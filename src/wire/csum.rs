@@ -3,8 +3,7 @@
 use super::checksum::{IP_PROTO_TCP, IP_PROTO_UDP, Sum, pseudo_header};
 use super::headers::{IPV4_LEN_MIN, IPV6_LEN};
 use super::{be16, be32};
-use crate::limits::ETHERNET_LEN;
-use crate::types::{Checksums, ethertype};
+use crate::types::{Checksums, PacketMeta, ethertype, is_tag};
 
 const IP_PROTO_HOP_BY_HOP: u8 = 0;
 const IP_PROTO_ICMP: u8 = 1;
@@ -28,13 +27,14 @@ enum Version {
 /// Computes the chosen checksums of a frame whose outer VLAN tag is taken off; false if the frame must be dropped: a header is
 /// cut, or IP says more bytes than there are.
 ///
-/// `protocol` is that of the frame without the tag. Tags that are left in the frame are passed over; `data_start` says from where
-/// the kernel reads them (0 at egress, behind the MAC header at ingress).
-pub fn mend(frame: &mut [u8], protocol: u16, data_start: usize, update: Checksums) -> bool {
+/// Tags that are left in the frame are passed over; `data_start` says from where the kernel reads them (0 at egress, the network
+/// header at ingress), and that is where the network header is afterwards.
+pub fn mend(frame: &mut [u8], meta: &mut PacketMeta, data_start: usize, update: Checksums) -> bool {
     let mut at = data_start;
-    let mut network = ETHERNET_LEN;
-    let mut next = protocol;
-    while matches!(next, ethertype::VLAN | ethertype::QINQ) {
+    let mut network = usize::from(meta.network);
+    let mut next = meta.protocol;
+    while is_tag(next) {
+        meta.network = data_start as u16;
         if frame.len() < at + VLAN_LEN {
             return true;
         }

@@ -44,7 +44,9 @@ pub enum Fragment {
 /// Every offset is from the frame's start (the MAC header) and what it names lies wholly within the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headers {
-    /// Which IP header is at [`ETHERNET_LEN`]; `None`: not IP, or cut off, or an IHL under 5.
+    /// Where the network header begins, as given.
+    pub network: usize,
+    /// Which IP header is there; `None`: not IP, or cut off, or an IHL under 5.
     pub ip: Option<IpVersion>,
     /// The protocol behind IP (and behind IPv6 extension headers as far as they could be followed). 0 without IP.
     pub ip_proto: u8,
@@ -61,38 +63,42 @@ pub struct Headers {
 
 impl Headers {
     /// No IP header.
-    const NONE: Self = Self { ip: None, ip_proto: 0, fragment: Fragment::No, l4: None, ports: None, tcp_flags: None };
+    const fn none(network: usize) -> Self {
+        Self { network, ip: None, ip_proto: 0, fragment: Fragment::No, l4: None, ports: None, tcp_flags: None }
+    }
 
-    /// Finds the headers of an untagged frame (MAC header included) whose packet type is `protocol` (`PacketMeta::protocol`: it
-    /// need not be what the MAC header says).
+    /// Finds the headers of an untagged frame (MAC header included) whose packet type is `protocol` and whose network header is at
+    /// `network` (see `PacketMeta`: neither need be what the MAC header says).
     #[must_use]
-    pub fn parse(frame: &[u8], protocol: u16) -> Self {
+    pub fn parse(frame: &[u8], protocol: u16, network: usize) -> Self {
         match protocol {
-            ethertype::IPV4 => Self::parse_ipv4(frame),
-            ethertype::IPV6 => Self::parse_ipv6(frame),
-            _ => Self::NONE,
+            ethertype::IPV4 => Self::parse_ipv4(frame, network),
+            ethertype::IPV6 => Self::parse_ipv6(frame, network),
+            _ => Self::none(network),
         }
     }
 
-    fn parse_ipv4(frame: &[u8]) -> Self {
-        if frame.len() < ETHERNET_LEN + IPV4_LEN_MIN {
-            return Self::NONE;
+    fn parse_ipv4(frame: &[u8], network: usize) -> Self {
+        let none = Self::none(network);
+        if frame.len() < network + IPV4_LEN_MIN {
+            return none;
         }
-        let header_len = usize::from(frame[ETHERNET_LEN] & 0x0f) * 4;
+        let header_len = usize::from(frame[network] & 0x0f) * 4;
         if header_len < IPV4_LEN_MIN {
-            return Self::NONE;
+            return none;
         }
-        let fragment = ipv4_fragment(be16(frame, ETHERNET_LEN + 6));
-        let found = Self { ip: Some(IpVersion::V4), ip_proto: frame[ETHERNET_LEN + 9], fragment, ..Self::NONE };
-        if fragment == Fragment::No { found.with_l4(frame, ETHERNET_LEN + header_len) } else { found }
+        let fragment = ipv4_fragment(be16(frame, network + 6));
+        let found = Self { ip: Some(IpVersion::V4), ip_proto: frame[network + 9], fragment, ..none };
+        if fragment == Fragment::No { found.with_l4(frame, network + header_len) } else { found }
     }
 
-    fn parse_ipv6(frame: &[u8]) -> Self {
-        if frame.len() < ETHERNET_LEN + IPV6_LEN {
-            return Self::NONE;
+    fn parse_ipv6(frame: &[u8], network: usize) -> Self {
+        let none = Self::none(network);
+        if frame.len() < network + IPV6_LEN {
+            return none;
         }
-        let mut found = Self { ip: Some(IpVersion::V6), ip_proto: frame[ETHERNET_LEN + 6], ..Self::NONE };
-        let mut offset = ETHERNET_LEN + IPV6_LEN;
+        let mut found = Self { ip: Some(IpVersion::V6), ip_proto: frame[network + 6], ..none };
+        let mut offset = network + IPV6_LEN;
         // The IPv6 header itself is not counted.
         for _ in 0..=HEADERS_MAX {
             match found.ip_proto {

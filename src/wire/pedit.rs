@@ -2,8 +2,7 @@
 
 use super::be16;
 use super::headers::{IPV4_LEN_MIN, IPV6_LEN};
-use crate::limits::ETHERNET_LEN;
-use crate::types::{PeditHeader, PeditKey, ethertype};
+use crate::types::{PacketMeta, PeditHeader, PeditKey, ethertype};
 
 /// How many bytes before the frame a key may reach (`NET_SKB_PAD`; drivers may give more): they are lost. What is there counts as 0.
 const HEADROOM: isize = 64;
@@ -11,9 +10,9 @@ const WORD: isize = 4;
 
 /// Changes the words of a frame whose outer VLAN tag is taken off. At the first key that has no place in the frame it ends, and what
 /// was changed before stays; that is no error.
-pub fn apply(frame: &mut [u8], protocol: u16, keys: &[PeditKey]) {
+pub fn apply(frame: &mut [u8], meta: &PacketMeta, keys: &[PeditKey]) {
     for key in keys {
-        let Some(at) = place(frame, protocol, key) else { return };
+        let Some(at) = place(frame, meta, key) else { return };
         let mut word = [0; 4];
         for (index, byte) in word.iter_mut().enumerate() {
             *byte = position(at, index).map_or(0, |i| frame[i]);
@@ -38,12 +37,12 @@ fn position(at: isize, index: usize) -> Option<usize> {
 }
 
 /// Where a key's word begins, from the frame's start; all of it is in the frame or before it.
-fn place(frame: &[u8], protocol: u16, key: &PeditKey) -> Option<isize> {
+fn place(frame: &[u8], meta: &PacketMeta, key: &PeditKey) -> Option<isize> {
     let header = match key.header {
-        PeditHeader::Network | PeditHeader::Ipv4 | PeditHeader::Ipv6 => ETHERNET_LEN,
+        PeditHeader::Network | PeditHeader::Ipv4 | PeditHeader::Ipv6 => usize::from(meta.network),
         PeditHeader::Eth => 0,
-        PeditHeader::Tcp => transport(frame, protocol, 6)?,
-        PeditHeader::Udp => transport(frame, protocol, 17)?,
+        PeditHeader::Tcp => transport(frame, meta, 6)?,
+        PeditHeader::Udp => transport(frame, meta, 17)?,
     } as isize;
     let mut offset = key.offset as isize;
     if key.offmask != 0 {
@@ -55,11 +54,12 @@ fn place(frame: &[u8], protocol: u16, key: &PeditKey) -> Option<isize> {
 }
 
 /// `pedit_l4_skb_offset()`: with IPv4 what IHL says, with IPv6 only if extension headers lead to `ip_proto`.
-fn transport(frame: &[u8], protocol: u16, ip_proto: u8) -> Option<usize> {
-    let packet = frame.get(ETHERNET_LEN..)?;
-    match protocol {
-        ethertype::IPV4 if packet.len() >= IPV4_LEN_MIN => Some(ETHERNET_LEN + usize::from(packet[0] & 0xf) * 4),
-        ethertype::IPV6 if packet.len() >= IPV6_LEN => ipv6_transport(packet, ip_proto).map(|at| ETHERNET_LEN + at),
+fn transport(frame: &[u8], meta: &PacketMeta, ip_proto: u8) -> Option<usize> {
+    let network = usize::from(meta.network);
+    let packet = frame.get(network..)?;
+    match meta.protocol {
+        ethertype::IPV4 if packet.len() >= IPV4_LEN_MIN => Some(network + usize::from(packet[0] & 0xf) * 4),
+        ethertype::IPV6 if packet.len() >= IPV6_LEN => ipv6_transport(packet, ip_proto).map(|at| network + at),
         _ => None,
     }
 }

@@ -1,8 +1,10 @@
 //! The outer VLAN tag off a frame and back, in place, and what the kernel notes about a frame on receipt. It allocates nothing.
 
+use std::ops::Range;
+
 use super::be16;
 use crate::limits::{ETHERNET_LEN, TAGGED_FRAME_LEN_MIN, VLAN_TAG_LEN};
-use crate::types::{DropReason, MacAddr, PacketMeta, PacketType, VlanTag, ethertype};
+use crate::types::{DropReason, MacAddr, PacketMeta, PacketType, VlanTag, ethertype, is_tag};
 
 /// Length of the two MAC addresses, which a tag stands behind.
 const ADDRESSES_LEN: usize = 12;
@@ -32,6 +34,7 @@ pub fn receive(frame: &mut [u8], device_mac: MacAddr) -> Result<Received, DropRe
     let meta = PacketMeta {
         tag,
         protocol: protocol(untagged),
+        network: ETHERNET_LEN as u16,
         ptype: packet_type(untagged, device_mac),
         mark: 0,
         priority: 0,
@@ -50,7 +53,7 @@ pub fn take_off(frame: &mut [u8]) -> Result<Option<VlanTag>, DropReason> {
         return Ok(None);
     }
     let tpid = be16(frame, ADDRESSES_LEN);
-    if tpid != ethertype::VLAN && tpid != ethertype::QINQ {
+    if !is_tag(tpid) {
         return Ok(None);
     }
     if frame.len() < TAGGED_FRAME_LEN_MIN {
@@ -64,12 +67,36 @@ pub fn take_off(frame: &mut [u8]) -> Result<Option<VlanTag>, DropReason> {
 /// Puts a tag back: the untagged frame is `buffer[4..]` on entry, the tagged one is all of `buffer` afterwards.
 ///
 /// # Panics
-/// If the untagged frame has no whole MAC header.
+/// If the untagged frame has no two addresses.
 pub fn put_back(buffer: &mut [u8], tag: VlanTag) {
-    assert!(buffer.len() >= VLAN_TAG_LEN + ETHERNET_LEN, "a frame has a MAC header behind the room for its tag");
+    assert!(buffer.len() >= VLAN_TAG_LEN + ADDRESSES_LEN, "a frame has its addresses behind the room for its tag");
     buffer.copy_within(VLAN_TAG_LEN..VLAN_TAG_LEN + ADDRESSES_LEN, 0);
     buffer[ADDRESSES_LEN..ADDRESSES_LEN + 2].copy_from_slice(&tag.tpid.to_be_bytes());
     buffer[ADDRESSES_LEN + 2..ADDRESSES_LEN + 4].copy_from_slice(&tag.tci.to_be_bytes());
+}
+
+/// Puts a tag back into the frame at `frame` of its room, before it if there is headroom, else the frame behind the tag moves into
+/// the tailroom. Returns where the tagged frame is.
+///
+/// # Errors
+/// [`DropReason::TooLong`] without room, [`DropReason::Malformed`] for a frame without two addresses.
+pub fn put_back_in(room: &mut [u8], frame: Range<usize>, tag: VlanTag) -> Result<Range<usize>, DropReason> {
+    if frame.len() < ADDRESSES_LEN {
+        return Err(DropReason::Malformed);
+    }
+    if frame.start >= VLAN_TAG_LEN {
+        let start = frame.start - VLAN_TAG_LEN;
+        put_back(&mut room[start..frame.end], tag);
+        return Ok(start..frame.end);
+    }
+    if room.len() < frame.end + VLAN_TAG_LEN {
+        return Err(DropReason::TooLong);
+    }
+    let at = frame.start + ADDRESSES_LEN;
+    room.copy_within(at..frame.end, at + VLAN_TAG_LEN);
+    room[at..at + 2].copy_from_slice(&tag.tpid.to_be_bytes());
+    room[at + 2..at + 4].copy_from_slice(&tag.tci.to_be_bytes());
+    Ok(frame.start..frame.end + VLAN_TAG_LEN)
 }
 
 /// `skb->protocol` of an untagged frame: its EtherType, or for a length (802.3) which header follows: raw IPX (0xffff) or LLC.

@@ -1,26 +1,25 @@
 //! Copies that mirror makes while a frame is classified: in buffers that were taken at start, sent right afterwards.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::limits::VLAN_TAG_LEN;
+use crate::limits::FRAME_HEADROOM;
 use crate::plan::{Disposition, Outlet, Overlimits};
 use crate::types::{DeviceId, DropReason, PacketMeta};
+use crate::wire::vlan::put_back_in;
 
 /// Copies that one frame may cause.
 const COPIES_MAX: usize = 32;
 
-/// A buffer with a copy. The tag's place is kept free in front of the frame.
+/// A buffer with a copy, behind [`FRAME_HEADROOM`]. What is behind the copy is of earlier ones.
 #[derive(Debug)]
-pub(super) struct Copy {
-    bytes: Box<[u8]>,
-    len: usize,
-}
+pub(super) struct Copy(Box<[u8]>);
 
 impl AsMut<[u8]> for Copy {
     fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[VLAN_TAG_LEN..VLAN_TAG_LEN + self.len]
+        &mut self.0
     }
 }
 
@@ -30,13 +29,13 @@ pub(super) struct Ready {
     pub device: DeviceId,
     pub overlimits: Overlimits,
     copy: Copy,
-    start: usize,
+    at: Range<usize>,
 }
 
 impl Ready {
     /// As it goes on the wire.
     pub fn frame(&self) -> &[u8] {
-        &self.copy.bytes[self.start..VLAN_TAG_LEN + self.copy.len]
+        &self.copy.0[self.at.clone()]
     }
 }
 
@@ -57,7 +56,7 @@ impl Staging {
     /// For frames of at most `frame_len_max` bytes; all memory is taken now.
     pub fn new(frame_len_max: usize, seed: u32) -> Self {
         Self {
-            free: (0..COPIES_MAX).map(|_| vec![0; VLAN_TAG_LEN + frame_len_max].into_boxed_slice()).collect(),
+            free: (0..COPIES_MAX).map(|_| vec![0; FRAME_HEADROOM + frame_len_max].into_boxed_slice()).collect(),
             ready: VecDeque::with_capacity(COPIES_MAX),
             lost: [0; DropReason::ALL.len()],
             any_lost: false,
@@ -79,7 +78,7 @@ impl Staging {
     }
 
     pub fn done(&mut self, ready: Ready) {
-        self.free.push(ready.copy.bytes);
+        self.free.push(ready.copy.0);
     }
 
     fn lose(&mut self, reason: DropReason) {
@@ -100,32 +99,40 @@ impl Outlet for Staging {
             self.lose(DropReason::NoBuffer);
             return None;
         };
-        if data.len() + VLAN_TAG_LEN > bytes.len() {
+        if data.len() + FRAME_HEADROOM > bytes.len() {
             self.free.push(bytes);
             self.lose(DropReason::TooLong);
             return None;
         }
-        bytes[VLAN_TAG_LEN..VLAN_TAG_LEN + data.len()].copy_from_slice(data);
-        Some(Copy { bytes, len: data.len() })
+        bytes[FRAME_HEADROOM..FRAME_HEADROOM + data.len()].copy_from_slice(data);
+        Some(Copy(bytes))
     }
 
-    fn settle(&mut self, mut copy: Copy, meta: &PacketMeta, disposition: &Disposition) -> bool {
+    fn settle(&mut self, mut copy: Copy, frame: Range<usize>, meta: &PacketMeta, disposition: &Disposition) -> bool {
         let reason = match *disposition {
             Disposition::Transmit { device, overlimits } => {
-                let mut start = VLAN_TAG_LEN;
-                if let Some(tag) = meta.tag {
-                    start = 0;
-                    crate::wire::vlan::put_back(&mut copy.bytes[..VLAN_TAG_LEN + copy.len], tag);
+                let whole = match meta.tag {
+                    Some(tag) => put_back_in(&mut copy.0, frame, tag),
+                    None => Ok(frame),
+                };
+                match whole {
+                    Ok(at) => {
+                        self.ready.push_back(Ready { device, overlimits, copy, at });
+                        return true;
+                    }
+                    Err(reason) => {
+                        self.lose(reason);
+                        self.free.push(copy.0);
+                        return false;
+                    }
                 }
-                self.ready.push_back(Ready { device, overlimits, copy, start });
-                return true;
             }
             // Rules that let a copy into a stack are refused before anything is attached.
             Disposition::Stack { .. } => DropReason::NoStack,
             Disposition::Dropped { reason, .. } => reason,
         };
         self.lose(reason);
-        self.free.push(copy.bytes);
+        self.free.push(copy.0);
         true
     }
 

@@ -87,24 +87,40 @@ impl Engine {
         }
     }
 
-    /// What the rules make of a frame; its bytes are rewritten in place and its tag is back.
+    /// What the rules make of a frame; it is rewritten, its tag is back, and a verdict to send it on means that it is whole.
     fn classify(&mut self, generation: &Generation, port: usize, frame: &mut Frame) -> Disposition {
         let Lane { hook: Some(hook), mac, .. } = generation.lanes[port] else {
             return Disposition::Stack { device: DeviceId(0) };
         };
-        let data = self.pool.data_mut(frame);
-        let received = match vlan::receive(data, mac) {
+        let len = frame.len();
+        let room = self.pool.buffer_mut(frame);
+        let received = match vlan::receive(&mut room[..len], mac) {
             Ok(received) => received,
             Err(reason) => return Disposition::Dropped { device: DeviceId(0), reason },
         };
-        let mut packet = Packet { data: &mut data[received.start..], meta: received.meta };
+        let mut packet = Packet::new(room, received.start..len, received.meta);
         let mut counters = generation.cells.writer(self.now_ms);
         self.staging.begin(&generation.up);
         let verdict = generation.plan.run(hook, &mut packet, &mut counters, &mut self.staging);
-        if let Some(tag) = packet.meta.tag {
-            vlan::put_back(data, tag);
+        let (at, tag) = (packet.frame(), packet.meta.tag);
+        let whole = match tag {
+            Some(tag) => vlan::put_back_in(room, at, tag),
+            None => Ok(at),
+        };
+        match (whole, verdict) {
+            (Ok(at), verdict) => {
+                self.pool.set_window(frame, at);
+                verdict
+            }
+            (Err(_), dropped @ Disposition::Dropped { .. }) => dropped,
+            (Err(reason), Disposition::Stack { device }) => Disposition::Dropped { device, reason },
+            (Err(reason), Disposition::Transmit { device, overlimits }) => {
+                for word in overlimits.words() {
+                    counters.add(*word, 1);
+                }
+                Disposition::Dropped { device, reason }
+            }
         }
-        verdict
     }
 
     /// The copies that mirror made while the frame was classified.

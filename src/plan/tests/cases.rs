@@ -1,8 +1,10 @@
 //! Named cases: what a plan does that its twin cannot show (refusals, failing transmission, lack of buffers).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::Twins;
+use crate::limits::FRAME_HEADROOM;
 use crate::plan::{Disposition, Outlet, Packet, Plan, Refusal};
 use crate::rules::eval::Event;
 use crate::rules::{
@@ -70,10 +72,10 @@ impl Outlet for Poor {
 
     fn copy(&mut self, data: &[u8]) -> Option<Vec<u8>> {
         self.buffers = self.buffers.checked_sub(1)?;
-        Some(data.to_vec())
+        Some([&[0; FRAME_HEADROOM], data].concat())
     }
 
-    fn settle(&mut self, _: Vec<u8>, _: &PacketMeta, disposition: &Disposition) -> bool {
+    fn settle(&mut self, _: Vec<u8>, _: Range<usize>, _: &PacketMeta, disposition: &Disposition) -> bool {
         self.settled.push(*disposition);
         self.sends
     }
@@ -89,7 +91,7 @@ fn run(ruleset: &Ruleset, outlet: &mut Poor) -> (Disposition, Counters) {
     let mut data = vec![0; 60];
     let meta = vlan::receive(&mut data, crate::types::MacAddr::zero()).unwrap().meta;
     let hook = plan.hook(ETH0, Direction::Ingress).unwrap();
-    let disposition = plan.run(hook, &mut Packet { data: &mut data, meta }, &mut counters, outlet);
+    let disposition = plan.run(hook, &mut Packet::new(&mut data, 0..60, meta), &mut counters, outlet);
     (disposition, counters)
 }
 

@@ -11,11 +11,11 @@ use super::frames::{MACS, pick};
 use crate::rules::{
     Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Csum, Filter, FlowerKey, FlowerRule,
     Gact, Hook, MatchallRule, Mirred, MirredMode, NodeWord, Pedit, PortMatch, Random, RandomKind, Ruleset, Skbedit,
-    Skbmod, U32Base, U32Descent, U32Key, U32Link, U32Mark, U32Node, U32Table, U32VariableOffset,
+    Skbmod, U32Base, U32Descent, U32Key, U32Link, U32Mark, U32Node, U32Table, U32VariableOffset, Vlan,
 };
 use crate::types::{
     Checksums, Device, DeviceId, DeviceKey, DeviceKind, Direction, MacAddr, PacketType, PeditHeader, PeditKey,
-    Protocol, Topology, ethertype,
+    Protocol, Topology, VlanOp, ethertype,
 };
 
 /// Copies that one frame may cause at one level of mirred, roughly; deeper levels are the power of it.
@@ -99,7 +99,12 @@ fn calm(ruleset: &mut Ruleset, restarts: bool) {
 fn has_jump(action: &Action) -> bool {
     let random = match action {
         Action::Gact(gact) => gact.random.as_ref().map(|r| r.control),
-        Action::Mirred(_) | Action::Skbedit(_) | Action::Skbmod(_) | Action::Csum(_) | Action::Pedit(_) => None,
+        Action::Mirred(_)
+        | Action::Skbedit(_)
+        | Action::Skbmod(_)
+        | Action::Csum(_)
+        | Action::Pedit(_)
+        | Action::Vlan(_) => None,
     };
     [Some(action.control()), random].into_iter().flatten().any(|c| matches!(c, Control::Jump(_)))
 }
@@ -158,7 +163,7 @@ impl Maker<'_> {
     }
 
     fn instance(&mut self, index: u32) -> ActionInstance {
-        let kind = self.rng.gen_range(0..14);
+        let kind = self.rng.gen_range(0..17);
         // What only rewrites is mostly followed by something that sends the frame on.
         let control = if kind > 5 && self.chance(0.5) { Control::Pipe } else { self.control() };
         let action = match kind {
@@ -177,6 +182,7 @@ impl Maker<'_> {
                 extended: true,
                 control,
             }),
+            14..=16 => Action::Vlan(Vlan { op: self.vlan_op(), control }),
             9 => Action::Csum(Csum { update: Checksums(self.rng.gen_range(0..128)), control }),
             _ => Action::Skbmod(Skbmod {
                 dmac: self.maybe(0.5, |m| MacAddr::from(m.mac())),
@@ -188,6 +194,21 @@ impl Maker<'_> {
             }),
         };
         ActionInstance { index, action, counters: self.words(ActionWord::LEN) }
+    }
+
+    fn vlan_op(&mut self) -> VlanOp {
+        let tpid = pick(self.rng, &[0x8100, 0x88a8]);
+        match self.rng.gen_range(0..12) {
+            0..=3 => VlanOp::Pop,
+            4..=6 => VlanOp::Push { tpid, tci: self.rng.r#gen() },
+            7 | 8 => VlanOp::Modify {
+                tpid,
+                id: self.rng.gen_range(0..4095),
+                priority: self.maybe(0.5, |m| m.rng.gen_range(0..8)),
+            },
+            9 | 10 => VlanOp::PopEth,
+            _ => VlanOp::PushEth { dst: MacAddr::from(self.mac()), src: MacAddr::from(self.mac()) },
+        }
     }
 
     fn pedit_key(&mut self) -> PeditKey {
@@ -265,7 +286,7 @@ impl Maker<'_> {
             ids.sort_by_key(|id| {
                 !matches!(
                     actions[id.index()].action,
-                    Action::Skbedit(_) | Action::Skbmod(_) | Action::Csum(_) | Action::Pedit(_)
+                    Action::Skbedit(_) | Action::Skbmod(_) | Action::Csum(_) | Action::Pedit(_) | Action::Vlan(_)
                 )
             });
         }

@@ -72,9 +72,10 @@ impl Run<'_> {
             Action::Skbedit(skbedit) => self.skbedit(skbedit, base, skb, bytes),
             Action::Skbmod(skbmod) => self.skbmod(skbmod, base, skb, bytes),
             Action::Csum(csum) => self.csum(csum, base, skb, bytes),
+            Action::Vlan(vlan) => self.vlan(vlan, base, skb, bytes),
             Action::Pedit(pedit) => {
                 self.counters.count_action(base, bytes);
-                wire::pedit::apply(&mut skb.data, skb.meta.protocol, &pedit.keys);
+                wire::pedit::apply(&mut skb.data, &skb.meta, &pedit.keys);
                 Outcome::Control(pedit.control)
             }
         }
@@ -142,9 +143,9 @@ impl Run<'_> {
     /// `tcf_csum_act()`, net/sched/act_csum.c.
     fn csum(&mut self, csum: &Csum, base: u32, skb: &mut Skb, bytes: u64) -> Outcome {
         self.counters.count_action(base, bytes);
-        let data_start = if self.place().direction == Direction::Ingress { ETHERNET_LEN } else { 0 };
-        let whole = csum.control != Control::Shot
-            && wire::csum::mend(&mut skb.data, skb.meta.protocol, data_start, csum.update);
+        let data_start = if self.at_ingress() { skb.network() } else { 0 };
+        let whole =
+            csum.control != Control::Shot && wire::csum::mend(&mut skb.data, &mut skb.meta, data_start, csum.update);
         if !whole {
             self.counters.add(base + ActionWord::DROPS, 1);
             return Outcome::Control(Control::Shot);
@@ -165,9 +166,10 @@ impl Run<'_> {
         }
         // skb_ensure_writable() counts from where skb->data points: behind the Ethernet header at ingress. For ecn the whole
         // IP header must be there in both directions; measured with cut frames on a 6.1 kernel.
+        let network = skb.network();
         let (reach, needed) = match self.place().direction {
-            _ if edit.ecn => (skb.data.len() - ETHERNET_LEN, ip_header_len),
-            Direction::Ingress => (skb.data.len() - ETHERNET_LEN, ETHERNET_LEN),
+            _ if edit.ecn => (skb.data.len() - network, ip_header_len),
+            Direction::Ingress => (skb.data.len() - network, ETHERNET_LEN),
             Direction::Egress => (skb.data.len(), ETHERNET_LEN),
         };
         if reach < needed {
@@ -222,6 +224,10 @@ impl Run<'_> {
         if forwarded || place.direction == Direction::Ingress { Outcome::Sent } else { Outcome::Lost }
     }
 
+    pub(super) fn at_ingress(&self) -> bool {
+        self.place().direction == Direction::Ingress
+    }
+
     fn place(&self) -> Place {
         let (device, direction) = *self.places.last().expect("an action runs inside a hook");
         Place { device, direction }
@@ -230,7 +236,7 @@ impl Run<'_> {
 
 /// The DS field of an IP packet; `Some(None)` for another protocol, `None` if it is cut.
 fn dsfield_of(skb: &Skb) -> Option<Option<u8>> {
-    let network = &skb.data[ETHERNET_LEN..];
+    let network = &skb.data[skb.network()..];
     match skb.meta.protocol {
         ethertype::IPV4 if network.len() >= 20 => Some(Some(network[1])),
         ethertype::IPV6 if network.len() >= 40 => Some(Some((network[0] << 4) | (network[1] >> 4))),
@@ -242,7 +248,8 @@ fn dsfield_of(skb: &Skb) -> Option<Option<u8>> {
 /// `INET_ECN_set_ce()`, include/net/inet_ecn.h: it looks at the outermost protocol, so tagged frames stay as they are.
 fn set_ecn(skb: &mut Skb) {
     let protocol = skb.meta.classify_protocol();
-    let network = &mut skb.data[ETHERNET_LEN..];
+    let network = skb.network();
+    let network = &mut skb.data[network..];
     if protocol == ethertype::IPV4 {
         let ecn = network[1].wrapping_add(1) & 3;
         if ecn & 2 == 0 {

@@ -2,7 +2,6 @@
 
 use super::trace::Step;
 use super::{Outcome, Run, Skb};
-use crate::limits::ETHERNET_LEN;
 use crate::rules::{Control, CounterSink, FlowerKey, FlowerRule, NodeWord, PortMatch};
 use crate::types::ethertype;
 
@@ -62,9 +61,10 @@ struct Dissected {
 impl Dissected {
     fn of(skb: &Skb) -> Self {
         let mut macs = [0; 12];
-        macs.copy_from_slice(&skb.data[..12]);
+        let there = skb.data.len().min(12);
+        macs[..there].copy_from_slice(&skb.data[..there]);
         let mut found = Self { eth_type: skb.meta.protocol, macs, ..Self::default() };
-        let network = &skb.data[ETHERNET_LEN..];
+        let network = &skb.data[skb.network()..];
         let l4 = match skb.meta.protocol {
             ethertype::IPV4 => found.ipv4(network),
             ethertype::IPV6 => found.ipv6(network),

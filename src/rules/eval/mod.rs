@@ -8,6 +8,7 @@ mod classify;
 mod flower;
 pub mod trace;
 mod u32_filter;
+mod vlan;
 
 use std::collections::VecDeque;
 
@@ -15,6 +16,7 @@ use crate::limits::{ETHERNET_LEN, TAGGED_FRAME_LEN_MIN, VETH_HOPS_MAX, VLAN_TAG_
 use crate::rules::{Control, Counters, Ruleset};
 use crate::types::{
     Device, DeviceId, DeviceKind, Direction, DropReason, MacAddr, PacketMeta, PacketType, Topology, VlanTag, ethertype,
+    is_tag,
 };
 
 /// What became of a received frame; one frame may cause several (mirror).
@@ -140,6 +142,7 @@ impl Skb {
         let meta = PacketMeta {
             tag,
             protocol: protocol_of(&data),
+            network: ETHERNET_LEN as u16,
             ptype: packet_type(&data, device.mac),
             mark: 0,
             priority: 0,
@@ -148,14 +151,20 @@ impl Skb {
         Some(Self { data, meta, iif: DeviceId(0) })
     }
 
-    /// With the tag back in its place (`validate_xmit_vlan`).
-    fn to_wire(&self) -> Vec<u8> {
+    /// With the tag back in its place (`validate_xmit_vlan`); `None`: there is no place, since the Ethernet header was taken off.
+    fn to_wire(&self) -> Option<Vec<u8>> {
         let mut frame = self.data.clone();
         if let Some(tag) = self.meta.tag {
+            frame.get(..12)?;
             let bytes = [tag.tpid.to_be_bytes(), tag.tci.to_be_bytes()].concat();
             frame.splice(12..12, bytes);
         }
-        frame
+        Some(frame)
+    }
+
+    /// Where the network header is.
+    fn network(&self) -> usize {
+        usize::from(self.meta.network)
     }
 }
 
@@ -170,6 +179,7 @@ pub fn enter_stack(data: &mut Vec<u8>, meta: &mut PacketMeta) -> Result<(), Drop
         if tag.tci & 0x0fff != 0 {
             meta.ptype = PacketType::OtherHost;
         } else if inner_is_tag(meta.protocol) {
+            // The network header may be elsewhere, or the Ethernet header gone: the tag is looked for where it always is.
             if data.len() < TAGGED_FRAME_LEN_MIN {
                 return Err(DropReason::Malformed);
             }
@@ -229,7 +239,11 @@ impl Run<'_> {
     /// `__netif_receive_skb_core()` from the ingress hook on. False: `NET_RX_DROP`.
     fn ingress(&mut self, device: DeviceId, mut skb: Skb) -> bool {
         skb.iif = device;
-        let bytes = (skb.data.len() - ETHERNET_LEN) as u64;
+        if skb.meta.tag.is_none() && is_tag(skb.meta.protocol) && !skb.untag() {
+            self.drop_frame(device, DropReason::Malformed);
+            return false;
+        }
+        let bytes = (skb.data.len() - skb.network()) as u64;
         if let Some(success) = self.hook(device, Direction::Ingress, &mut skb, bytes) {
             return success;
         }
@@ -258,7 +272,11 @@ impl Run<'_> {
             DeviceKind::Loopback => Some(device),
         };
         if from.kind != DeviceKind::Loopback {
-            self.events.push(Event::Transmit { device, frame: skb.to_wire() });
+            let Some(frame) = skb.to_wire() else {
+                self.drop_frame(device, DropReason::Malformed);
+                return false;
+            };
+            self.events.push(Event::Transmit { device, frame });
         }
         let Some(peer) = peer else { return true };
         let to = self.topology.device(peer);
@@ -270,7 +288,13 @@ impl Run<'_> {
         if to.key.netns != from.key.netns {
             skb.meta.mark = 0;
         }
+        if skb.data.len() < ETHERNET_LEN {
+            // A frame whose Ethernet header was taken off: the receiver finds none.
+            self.drop_frame(peer, DropReason::Malformed);
+            return true;
+        }
         skb.meta.priority = 0;
+        skb.meta.network = ETHERNET_LEN as u16;
         skb.meta.protocol = protocol_of(&skb.data);
         skb.meta.ptype = packet_type(&skb.data, to.mac);
         self.wire.push_back((peer, skb));

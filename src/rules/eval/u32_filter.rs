@@ -2,13 +2,15 @@
 
 use super::trace::Step;
 use super::{Outcome, Run, Skb};
-use crate::limits::{ETHERNET_LEN, U32_DEPTH_MAX, U32_VISITS_MAX};
+use crate::limits::{U32_DEPTH_MAX, U32_VISITS_MAX};
 use crate::rules::{Control, CounterSink, NodeWord, U32Base, U32Link, U32Node};
 
-/// Where a node's keys count from: bytes into the frame.
+/// Where a node's keys count from.
 #[derive(Clone, Copy)]
 struct Base {
-    /// `off`.
+    /// Where `skb->data` is in the frame now: the network header at ingress, the frame's start at egress. Actions can move it.
+    data: i64,
+    /// `off`: bytes behind that. `skb_network_offset()` is taken once, when the filter is entered.
     network: i64,
     /// `off2`: how far the next header is behind it. It stays when a link returns.
     next_header: i64,
@@ -33,11 +35,13 @@ impl Run<'_> {
     pub(super) fn u32_filter(&mut self, root: &[U32Node], skb: &mut Skb, bytes: u64) -> Outcome {
         let nothing = Outcome::Control(Control::Continue);
         let ruleset = self.ruleset;
-        let mut base = Base { network: ETHERNET_LEN as i64, next_header: 0 };
+        let off = if self.at_ingress() { 0 } else { skb.network() as i64 };
+        let mut base = Base { data: 0, network: off, next_header: 0 };
         let mut levels = vec![Level { nodes: root, next: 0, network: base.network }];
         for _ in 0..U32_VISITS_MAX {
             let Some(level) = levels.last_mut() else { return nothing };
             base.network = level.network;
+            base.data = if self.at_ingress() { skb.network() as i64 } else { 0 };
             let Some(node) = level.nodes.get(level.next) else {
                 // The table is done: the node that linked to it has its turn, if it does something by itself.
                 levels.pop();
@@ -70,12 +74,12 @@ impl Run<'_> {
                             node,
                             table: table.id,
                             bucket,
-                            offset: base.network - ETHERNET_LEN as i64,
+                            offset: base.data + base.network - skb.network() as i64,
                             next_header: base.next_header,
                         });
                         let moves = link.descent.plus.is_some() || link.descent.variable.is_some() || link.descent.eat;
                         // A base behind the frame's end is no way to go on: as if the table were empty.
-                        let beyond = moves && base.network >= skb.data.len() as i64;
+                        let beyond = moves && base.data + base.network >= skb.data.len() as i64;
                         let nodes = if beyond { &[][..] } else { &table.buckets[bucket] };
                         levels.push(Level { nodes, next: 0, network: base.network });
                     }
@@ -97,8 +101,8 @@ impl Run<'_> {
         }
         for (index, key) in node.keys.iter().enumerate() {
             let from = match key.base {
-                U32Base::Network => base.network,
-                U32Base::NextHeader => base.network + base.next_header,
+                U32Base::Network => base.data + base.network,
+                U32Base::NextHeader => base.data + base.network + base.next_header,
             };
             let word = word_at(&skb.data, from + i64::from(key.offset));
             self.tell(Step::Key { node, key, word });
@@ -133,12 +137,14 @@ fn descend(link: &U32Link, data: &[u8], base: &mut Base, bucket_count: usize) ->
     let descent = &link.descent;
     let mut bucket = 0;
     if bucket_count > 1 {
-        let word = word_at(data, base.network + i64::from(descent.hash_at))?;
+        let word = word_at(data, base.data + base.network + i64::from(descent.hash_at))?;
         bucket = descent.bucket(word, bucket_count);
     }
     if descent.plus.is_some() || descent.variable.is_some() {
         let word = match descent.variable {
-            Some(variable) => bytes_at::<2>(data, base.network + i64::from(variable.at)).map(u16::from_be_bytes)?,
+            Some(variable) => {
+                bytes_at::<2>(data, base.data + base.network + i64::from(variable.at)).map(u16::from_be_bytes)?
+            }
             None => 0,
         };
         base.next_header = i64::from(descent.distance(word));

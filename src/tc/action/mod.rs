@@ -6,6 +6,7 @@ pub mod mirred;
 pub mod pedit;
 pub mod skbedit;
 pub mod skbmod;
+pub mod vlan;
 
 use super::args::Args;
 use super::command::Word;
@@ -43,6 +44,8 @@ pub enum ActionParams {
     Csum(Csum),
     /// `pedit`.
     Pedit(Pedit),
+    /// `vlan`.
+    Vlan(vlan::VlanSpec),
 }
 
 impl ActionParams {
@@ -56,6 +59,7 @@ impl ActionParams {
             Self::Skbmod(_) => "skbmod",
             Self::Csum(_) => "csum",
             Self::Pedit(_) => "pedit",
+            Self::Vlan(_) => "vlan",
         }
     }
 }
@@ -88,7 +92,6 @@ const OTHER_KINDS: &[&str] = &[
     "sample",
     "simple",
     "tunnel_key",
-    "vlan",
     "xt",
 ];
 
@@ -155,6 +158,7 @@ fn one(args: &mut Args<'_>) -> Result<ActionSpec, TcError> {
         "skbmod" => skbmod::parse(args)?,
         "csum" => csum::parse(args)?,
         "pedit" => pedit::parse(args)?,
+        "vlan" => vlan::parse(args)?,
         _ if gact::control_word(word).is_none() && OTHER_KINDS.contains(&word) => {
             return Err(TcError::unsupported(&format!("the action {word}"), token));
         }

@@ -12,7 +12,12 @@ use crate::types::{DeviceId, DeviceKey, Direction, MacAddr, PacketType};
 pub fn missing_device(store: &Store, view: &View<'_>, facts: &Facts<'_>, out: &mut Vec<Warning>) {
     let targets = view.actions.iter().filter_map(|a| match a {
         Action::Mirred(m) => Some(m.device),
-        Action::Gact(_) | Action::Skbedit(_) | Action::Skbmod(_) | Action::Csum(_) | Action::Pedit(_) => None,
+        Action::Gact(_)
+        | Action::Skbedit(_)
+        | Action::Skbmod(_)
+        | Action::Csum(_)
+        | Action::Pedit(_)
+        | Action::Vlan(_) => None,
     });
     let named: BTreeSet<DeviceId> = targets.chain([view.device]).collect();
     for key in named.into_iter().map(|id| &store.devices()[id.index()]) {
@@ -55,7 +60,12 @@ pub fn packet_type(store: &Store, view: &View<'_>, facts: &Facts<'_>, out: &mut 
 fn destination(view: &View<'_>) -> Option<MacAddr> {
     let mut changes = view.actions.iter().filter_map(|a| match a {
         Action::Skbmod(m) => m.dmac,
-        Action::Gact(_) | Action::Mirred(_) | Action::Skbedit(_) | Action::Csum(_) | Action::Pedit(_) => None,
+        Action::Gact(_)
+        | Action::Mirred(_)
+        | Action::Skbedit(_)
+        | Action::Csum(_)
+        | Action::Pedit(_)
+        | Action::Vlan(_) => None,
     });
     changes.next_back()
 }

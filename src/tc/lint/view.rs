@@ -84,7 +84,12 @@ impl View<'_> {
         for action in &self.actions {
             let target = match action {
                 Action::Mirred(m) => (m.mode == MirredMode::Redirect).then_some((m.direction, m.device)),
-                Action::Gact(_) | Action::Skbedit(_) | Action::Skbmod(_) | Action::Csum(_) | Action::Pedit(_) => None,
+                Action::Gact(_)
+                | Action::Skbedit(_)
+                | Action::Skbmod(_)
+                | Action::Csum(_)
+                | Action::Pedit(_)
+                | Action::Vlan(_) => None,
             };
             if target.is_some() {
                 return target;

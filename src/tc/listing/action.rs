@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Source;
 use crate::rules::{Action, ActionWord};
-use crate::tc::action::{csum, gact, mirred, pedit, skbedit, skbmod};
+use crate::tc::action::{csum, gact, mirred, pedit, skbedit, skbmod, vlan};
 use crate::tc::store::ActionState;
 
 /// Seconds that listings show: `installed`, `used`, `firstused`.
@@ -26,6 +26,7 @@ impl Source<'_> {
             Action::Skbmod(a) => skbmod::text(a),
             Action::Csum(a) => csum::text(a),
             Action::Pedit(a) => pedit::text(a),
+            Action::Vlan(a) => vlan::text(a),
         };
         let _ = write!(
             out,
@@ -66,6 +67,7 @@ impl Source<'_> {
             Action::Skbmod(a) => skbmod::json(a, &mut map),
             Action::Csum(a) => csum::json(a, &mut map),
             Action::Pedit(a) => pedit::json(a, &mut map),
+            Action::Vlan(a) => vlan::json(a, &mut map),
         }
         map.insert("index".to_owned(), state.index.into());
         map.insert("ref".to_owned(), state.binds.into());

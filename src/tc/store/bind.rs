@@ -3,11 +3,11 @@
 use super::Store;
 use super::actions::{ActionSlot, ActionState};
 use super::filters::Place;
-use crate::rules::{Action, Control, Mirred};
+use crate::rules::{Action, Control, Mirred, Vlan};
 use crate::tc::action::{ActionParams, ActionSpec, skbedit, skbmod};
 use crate::tc::error::TcError;
 use crate::tc::filter::Common;
-use crate::types::DeviceKey;
+use crate::types::{DeviceKey, VLAN_ID_MASK};
 
 impl Store {
     /// Finds or makes all actions of a node; if one is refused, none is kept.
@@ -101,6 +101,13 @@ impl Store {
             ActionParams::Skbmod(edit) => Action::Skbmod(edit.clone()),
             ActionParams::Csum(csum) => Action::Csum(csum.clone()),
             ActionParams::Pedit(pedit) => Action::Pedit(pedit.clone()),
+            ActionParams::Vlan(vlan) => {
+                // VLAN_VID_MASK is what no tag may say (`tcf_vlan_init()`).
+                if vlan.id.is_some_and(|id| id >= VLAN_ID_MASK) {
+                    return Err(TcError::errno("Numerical result out of range", "a VLAN id is 0 to 4094"));
+                }
+                Action::Vlan(Vlan { op: vlan.op.ok_or_else(nothing)?, control: vlan.control })
+            }
         })
     }
 }

@@ -145,8 +145,10 @@ proptest! {
         let mut damaged = right.clone();
         let at = right.len() - payload.len() - if shape.tcp { 4 + usize::from(shape.tcp_options) * options_len(shape) } else { 2 };
         damaged[at..at + 2].copy_from_slice(&if shape.tcp { junk } else { junk.map(|b| b | 1) });
-        let protocol = be16(&damaged, 12);
-        prop_assert!(csum::mend(&mut damaged, protocol, 14, Checksums(0x7f)));
+        let mut meta = crate::wire::vlan::receive(&mut damaged.clone(), crate::types::MacAddr::zero()).unwrap().meta;
+        meta.tag = None;
+        meta.protocol = be16(&damaged, 12);
+        prop_assert!(csum::mend(&mut damaged, &mut meta, 14, Checksums(0x7f)));
         prop_assert_eq!(damaged, right);
     }
 }

@@ -17,7 +17,7 @@ fn ipv4(ihl: u8, fragment: u16, proto: u8, len: usize) -> Headers {
         *offset = 0x50;
     }
     bytes.truncate(len);
-    Headers::parse(&bytes, ethertype::IPV4)
+    Headers::parse(&bytes, ethertype::IPV4, 14)
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn ipv6_extension_headers_are_followed() {
         bytes[0] = 0x60;
         bytes[6] = next;
         bytes.extend(extensions);
-        Headers::parse(&frame(&bytes, 14 + bytes.len() + 8), ethertype::IPV6)
+        Headers::parse(&frame(&bytes, 14 + bytes.len() + 8), ethertype::IPV6, 14)
     };
     let plain = header(17, &[]);
     assert_eq!((plain.ip, plain.ip_proto, plain.ports), (Some(IpVersion::V6), 17, Some(54)));
@@ -66,5 +66,5 @@ fn ipv6_extension_headers_are_followed() {
         let headers = header(44, &[17, 0, 0, offset, 0, 0, 0, 0]);
         assert_eq!((headers.ip_proto, headers.fragment, headers.ports), (17, fragment, None));
     }
-    assert_eq!(Headers::parse(&frame(&[], 60), ethertype::ARP).ip, None);
+    assert_eq!(Headers::parse(&frame(&[], 60), ethertype::ARP, 14).ip, None);
 }
