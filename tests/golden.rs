@@ -88,7 +88,9 @@ fn log_without_shows(text: &str) -> String {
                 || line.contains(" tc -r ")
                 || line.contains(" chain show ");
         }
-        if !(skipping && line.starts_with("    out:")) {
+        // Qdiscs that the kernel gives a device by itself have no handle; viscum knows those of the rules.
+        let own = line.starts_with("    out: qdisc ") && line.contains(" 0: root ");
+        if !(own || skipping && line.starts_with("    out:")) {
             out.push_str(line);
             out.push('\n');
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::forward::Running;
 use super::rules::HostDevices;
 use crate::host::netns::{self, Identity};
+use crate::tc::actions::ActionsCommand;
 use crate::tc::error::exit;
 use crate::tc::{Command, Line, Operation, Store, TcError, Token, command, split};
 use crate::worker::monotonic_ms;
@@ -133,7 +134,15 @@ fn one(
     let command = line.command.as_ref().map_err(Clone::clone)?;
     let changes = match command.operation {
         Operation::Qdisc(_) | Operation::Filter(_) | Operation::Chain(_) => true,
-        Operation::QdiscShow(_) | Operation::FilterShow(_) | Operation::ChainShow(_) | Operation::Print(_) => false,
+        Operation::Actions(ref commands, _) => commands.iter().any(|c| match c {
+            ActionsCommand::Put { .. } | ActionsCommand::Delete(_) | ActionsCommand::Flush(_) => true,
+            ActionsCommand::Get(_) | ActionsCommand::List { .. } => false,
+        }),
+        Operation::QdiscShow(_)
+        | Operation::FilterShow(_)
+        | Operation::FilterGet(..)
+        | Operation::ChainShow(_)
+        | Operation::Print(_) => false,
     };
     if let Operation::FilterShow(show) = &command.operation {
         let listed = |tell: Tell<'_>| {
@@ -143,7 +152,7 @@ fn one(
         };
         return listed(tell).map(|()| false);
     }
-    let applied = if changes {
+    let applied = if changes && !matches!(command.operation, Operation::Actions(..)) {
         store.apply_line(line, devices)?
     } else {
         store.apply_with(command, devices, &running.counters())?

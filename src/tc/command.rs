@@ -1,9 +1,11 @@
 //! tc's command line up to the object: options, `qdisc`, `filter`, `chain`. It parses; it changes no state.
 
+pub(super) mod help;
 mod show;
 
 use show::show;
 
+use super::actions::ActionsCommand;
 use super::args::Args;
 use super::error::TcError;
 use super::filter::{self, FilterCommand};
@@ -38,6 +40,10 @@ pub enum Operation {
     Chain(Box<ChainCommand>),
     /// `chain show`.
     ChainShow(Box<ShowCommand>),
+    /// `actions …`: one after the other.
+    Actions(Vec<ActionsCommand>, ListOptions),
+    /// `filter get`.
+    FilterGet(Box<FilterCommand>, ListOptions),
     /// `tc`, `tc -V`, `… help`: prints to stdout and changes nothing.
     Print(String),
 }
@@ -86,7 +92,8 @@ pub struct ChainCommand {
     pub target: FilterCommand,
 }
 
-const VERSION: &str = "tc utility, iproute2-6.1.0 (viscum)";
+/// What scripts that ask for the version expect.
+const VERSION: &str = "tc utility, iproute2-6.1.0, libbpf 1";
 
 /// Parses the words of one line. They stay as they are; only `sudo` and `tc` before the command are passed over.
 ///
@@ -155,7 +162,9 @@ fn global_option(
         options.stats = true;
     } else if is(&["-details"]) {
         options.details = true;
-    } else if is(&["-raw", "-graph", "-iec", "-force", "-Numeric", "-names", "-nm", "-timestamp", "-tshort", "-brief"])
+    } else if option.len() > 2 && is(&["-brief"]) {
+        options.brief = true;
+    } else if is(&["-raw", "-graph", "-iec", "-force", "-Numeric", "-names", "-nm", "-timestamp", "-tshort"])
         && !is(&["-netns"])
     {
         // They change nothing in what we print or do.
@@ -182,8 +191,14 @@ fn global_option(
     Ok(None)
 }
 
+/// A text for standard error, and nothing else to do.
+pub(super) fn say(args: &mut Args<'_>, text: &[&str]) -> Operation {
+    args.stderr.extend(text.iter().map(|line| (*line).to_owned()));
+    Operation::Print(String::new())
+}
+
 fn object(args: &mut Args<'_>, netns: Option<&str>, options: &ListOptions) -> Result<Operation, TcError> {
-    let Some(word) = args.word() else { return Ok(Operation::Print(String::new())) };
+    let Some(word) = args.word() else { return Ok(say(args, help::TC)) };
     let token = args.position();
     if matches(word, "qdisc") {
         return qdisc::parse(args);
@@ -197,14 +212,18 @@ fn object(args: &mut Args<'_>, netns: Option<&str>, options: &ListOptions) -> Re
     if matches(word, "chain") {
         return chain_object(args, netns, options);
     }
-    if matches(word, "actions") || matches(word, "monitor") || matches(word, "exec") {
+    if matches(word, "actions") {
+        args.skip();
+        return Ok(Operation::Actions(super::actions::parse(args)?, options.clone()));
+    }
+    if matches(word, "monitor") || matches(word, "exec") {
         return Err(TcError::unsupported(&format!("tc {word}"), token));
     }
     if matches(word, "help") {
-        return Ok(Operation::Print(String::new()));
+        return Ok(say(args, help::TC));
     }
     let message = format!("Object \"{word}\" is unknown, try \"tc help\".");
-    Err(TcError::usage(message, token, "viscum knows qdisc, filter and chain"))
+    Err(TcError::usage(message, token, "viscum knows qdisc, filter, chain and actions"))
 }
 
 /// What to do with the object: the first word after it.
@@ -247,14 +266,18 @@ fn filter_object(args: &mut Args<'_>, netns: Option<&str>, options: &ListOptions
         return Ok(Operation::Filter(Box::new(filter::parse(args, verb)?)));
     }
     if matches(word, "get") {
-        return Err(TcError::unsupported("tc filter get (use filter show)", token));
+        args.skip();
+        if args.word().is_some_and(|w| w.len() > 1 && matches(w, "help")) {
+            return Ok(say(args, help::FILTER));
+        }
+        return filter::get(args).map(|command| Operation::FilterGet(Box::new(command), options.clone()));
     }
     if is_list(word) {
         args.skip();
         return Ok(Operation::FilterShow(Box::new(show(args, netns, options)?)));
     }
     if matches(word, "help") {
-        return Ok(Operation::Print(String::new()));
+        return Ok(say(args, help::FILTER));
     }
     Err(unknown_command(word, "filter", token))
 }
@@ -278,7 +301,7 @@ fn chain_object(args: &mut Args<'_>, netns: Option<&str>, options: &ListOptions)
         return Ok(Operation::ChainShow(Box::new(show(args, netns, options)?)));
     }
     if matches(word, "help") {
-        return Ok(Operation::Print(String::new()));
+        return Ok(say(args, help::CHAIN));
     }
     Err(unknown_command(word, "chain", token))
 }

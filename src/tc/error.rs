@@ -42,7 +42,9 @@ impl TcError {
     /// `invarg()` of iproute2: exit code 255.
     #[must_use]
     pub fn invalid_argument(why: &str, text: &str, token: usize, hint: impl Into<String>) -> Self {
-        Self::usage(format!("Error: argument \"{text}\" is wrong: {why}"), token, hint)
+        let mut error = Self::usage(format!("Error: argument \"{text}\" is wrong: {why}"), token, hint);
+        error.messages = error.messages[0].split('\n').map(str::to_owned).collect();
+        error
     }
 
     /// `incomplete_command()` of iproute2.

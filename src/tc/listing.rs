@@ -4,10 +4,10 @@ mod action;
 mod json;
 mod text;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::command::Parent;
-use super::store::{BlockId, Chain, DeviceState, IngressKind, Proto, Store};
+use super::store::{ActionSlot, BlockId, Chain, DeviceState, IngressKind, Proto, Store};
 use crate::rules::CounterSource;
 use crate::types::{DeviceId, DeviceKey};
 
@@ -37,6 +37,8 @@ pub struct ListOptions {
     pub json: bool,
     /// `-p`: JSON over several lines.
     pub pretty: bool,
+    /// `-br`: of actions only kind and index.
+    pub brief: bool,
     /// `-d`: changes nothing here.
     pub details: bool,
 }
@@ -137,7 +139,7 @@ struct Labels {
 }
 
 /// Filters of one hook or root qdisc.
-type Place<'a> = (&'a DeviceState, BlockId);
+pub(super) type Place<'a> = (&'a DeviceState, BlockId);
 
 /// Everything that a listing reads.
 struct Source<'a> {
@@ -199,6 +201,49 @@ impl Store {
             out.end_objects();
         }
         out.flush();
+    }
+
+    /// One filter by its handle (`tc filter get`), or a u32 table; `None` if it is not there.
+    #[expect(clippy::too_many_arguments, reason = "a filter is named by all of its place")]
+    pub(super) fn list_one(
+        &self,
+        place: Place<'_>,
+        chain: &Chain,
+        proto: &Proto,
+        handle: u32,
+        options: &ListOptions,
+        counters: &dyn CounterSource,
+        clock: &Clock,
+    ) -> Option<String> {
+        let source = Source { store: self, options, counters, clock };
+        let parent = Some(place.0.label(place.1));
+        let labels = Labels { device: None, parent, protocol: true, prio: true, chain: true };
+        if options.json {
+            let list = Value::Array(vec![source.one_json(&labels, place, chain, proto, handle)?]);
+            return Some(if options.pretty { format!("{list:#}\n") } else { format!("{list}\n") });
+        }
+        source.one_text(&labels, place, chain, proto, handle)
+    }
+
+    /// Actions by themselves (`tc actions ls|get`): numbered from `first`; `total` is what tc prints as `total acts`.
+    pub(super) fn list_actions(
+        &self,
+        slots: &[ActionSlot],
+        (total, first): (usize, usize),
+        options: &ListOptions,
+        counters: &dyn CounterSource,
+        clock: &Clock,
+    ) -> String {
+        let source = Source { store: self, options, counters, clock };
+        let numbered = (first..).zip(slots).map(|(order, slot)| (order, self.action(*slot)));
+        if options.json {
+            let list: Vec<Value> = numbered.map(|(order, state)| source.action_json(order, state, false)).collect();
+            let all = json!([{ "total acts": total }, { "actions": list }]);
+            return if options.pretty { format!("{all:#}\n") } else { format!("{all}\n") };
+        }
+        let mut text = format!("total acts {total}\n");
+        numbered.for_each(|(order, state)| source.action_text(order, state, false, &mut text));
+        text
     }
 
     /// All places where this store has hooks, in the order of their devices, each as it is best listed: `parent ffff:` for an

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod action;
+pub mod actions;
 pub mod args;
 pub mod command;
 pub mod error;

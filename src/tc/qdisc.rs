@@ -94,7 +94,7 @@ pub fn parse(args: &mut Args<'_>) -> Result<Operation, TcError> {
         return show(args).map(Operation::QdiscShow);
     }
     if matches(word, "help") {
-        return Ok(Operation::Print(String::new()));
+        return Ok(super::command::say(args, super::command::help::QDISC));
     }
     Err(unknown_command(word, "qdisc", token))
 }

@@ -11,6 +11,7 @@ use super::topology::Case;
 use crate::port::pcap::{PcapError, PcapWriter};
 use crate::rules::Counters;
 use crate::rules::eval::Event;
+use crate::tc::store::IngressKind;
 use crate::tc::{Clock, ListOptions, Parent, Selection, Store};
 use crate::types::{DeviceId, DeviceKey, DeviceKind, Topology};
 
@@ -170,10 +171,10 @@ fn sort_by_device(entries: &mut [Value], case: &Case) {
 fn blocks(store: &Store, shown: &[&DeviceKey]) -> Vec<(String, String, Selection)> {
     let mut blocks = Vec::new();
     for key in shown {
-        let parents: &[(&str, Parent)] = if is_clsact(store, key) {
-            &[("ingress", Parent::INGRESS), ("egress", Parent::EGRESS)]
-        } else {
-            &[("parent ffff:", Parent::INGRESS_QDISC)]
+        let parents: &[(&str, Parent)] = match store.state(key).and_then(|state| state.ingress) {
+            Some(IngressKind::Clsact) => &[("ingress", Parent::INGRESS), ("egress", Parent::EGRESS)],
+            Some(IngressKind::Ingress) => &[("parent ffff:", Parent::INGRESS_QDISC)],
+            None => &[],
         };
         for (word, parent) in parents {
             let tc = key.netns.as_ref().map_or_else(|| "tc".to_owned(), |netns| format!("tc -n {netns}"));
@@ -193,5 +194,5 @@ fn blocks(store: &Store, shown: &[&DeviceKey]) -> Vec<(String, String, Selection
 /// Whether the device has a clsact qdisc, with two hooks to list.
 #[must_use]
 pub fn is_clsact(store: &Store, key: &DeviceKey) -> bool {
-    store.state(key).is_some_and(|state| state.ingress == Some(crate::tc::store::IngressKind::Clsact))
+    store.state(key).is_some_and(|state| state.ingress == Some(IngressKind::Clsact))
 }

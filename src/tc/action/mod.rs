@@ -27,7 +27,27 @@ pub struct ActionSpec {
     pub token: usize,
     /// tc's complaint when the action cannot be made for want of a device: it counts words.
     pub complaint: String,
+    /// What stands behind the action's own words.
+    pub extras: Extras,
 }
+
+/// `cookie`, `hw_stats` and flags of an action.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// `cookie HEX`: at most 16 bytes.
+    pub cookie: Option<Vec<u8>>,
+    /// `hw_stats immediate|delayed|disabled`.
+    pub hw_stats: Option<&'static str>,
+    /// `no_percpu`.
+    pub no_percpu: bool,
+    /// `skip_hw`.
+    pub skip_hw: bool,
+    /// `skip_sw`: refused without a device that offloads.
+    pub skip_sw: bool,
+}
+
+/// The longest cookie, in bytes (`TC_COOKIE_MAX_SIZE`).
+const COOKIE_LEN_MAX: usize = 16;
 
 /// What an action does, before devices have numbers.
 #[derive(Clone, Debug)]
@@ -77,6 +97,9 @@ pub struct MirredSpec {
     pub control: Control,
 }
 
+/// The kinds of action that viscum has, by tc's names.
+pub const KINDS: &[&str] = &["gact", "mirred", "skbedit", "skbmod", "csum", "pedit", "vlan"];
+
 /// Kinds of action that tc has and viscum does not (yet).
 const OTHER_KINDS: &[&str] = &[
     "bpf",
@@ -100,8 +123,10 @@ const OTHER_KINDS: &[&str] = &[
 /// # Errors
 /// What tc says. A plain error is told as tc does: "bad action parsing", "parse_action: bad value (N:WORD)!", "Illegal "action"".
 pub fn parse_list(args: &mut Args<'_>) -> Result<Vec<ActionSpec>, TcError> {
-    let mut list = Vec::new();
+    let mut list: Vec<ActionSpec> = Vec::new();
     let mut expects_kind = false;
+    // tc keeps the cookie of one action for those behind it.
+    let mut cookie = None;
     while let Some(word) = args.word() {
         if word == "action" {
             args.skip();
@@ -116,7 +141,10 @@ pub fn parse_list(args: &mut Args<'_>) -> Result<Vec<ActionSpec>, TcError> {
         }
         expects_kind = false;
         let start = args.clone();
-        list.push(one(args).map_err(|error| complain(error, &start))?);
+        let mut spec = one(args).map_err(|error| complain(error, &start))?;
+        cookie = spec.extras.cookie.take().or(cookie);
+        spec.extras.cookie.clone_from(&cookie);
+        list.push(spec);
         if list.len() > ACTIONS_PER_FILTER_MAX {
             let hint = format!("the kernel takes {ACTIONS_PER_FILTER_MAX} actions in one filter");
             return Err(TcError::kernel("Too many actions in one filter", hint).at(start.position()));
@@ -164,12 +192,49 @@ fn one(args: &mut Args<'_>) -> Result<ActionSpec, TcError> {
         }
         _ => gact::parse(args)?,
     };
-    for option in ["cookie", "hw_stats", "no_percpu"] {
-        if args.is(option) {
-            return Err(TcError::unsupported(&format!("the action option {option}"), args.position()));
+    let extras = extras(args)?;
+    Ok(ActionSpec { params, index, token, complaint, extras })
+}
+
+fn extras(args: &mut Args<'_>) -> Result<Extras, TcError> {
+    let mut extras = Extras::default();
+    if args.is("cookie") {
+        extras.cookie = Some(cookie(args)?);
+        args.skip();
+    }
+    if args.matches("hw_stats") {
+        let text = args.next_word()?;
+        let known = ["immediate", "delayed", "disabled"].into_iter().find(|name| matches(text, name));
+        let hint = "use immediate, delayed or disabled";
+        let invalid = || TcError::invalid_argument("value is invalid\n", text, args.position(), hint);
+        extras.hw_stats = Some(known.ok_or_else(invalid)?);
+        args.skip();
+    }
+    if args.is("no_percpu") {
+        extras.no_percpu = true;
+        args.skip();
+    }
+    for _ in 0..2 {
+        if args.is("skip_sw") {
+            extras.skip_sw = true;
+            args.skip();
+        } else if args.is("skip_hw") {
+            extras.skip_hw = true;
+            args.skip();
         }
     }
-    Ok(ActionSpec { params, index, token, complaint })
+    Ok(extras)
+}
+
+fn cookie(args: &mut Args<'_>) -> Result<Vec<u8>, TcError> {
+    let text = args.next_word()?;
+    let invalid = |why: &str| TcError::invalid_argument(why, text, args.position(), "write up to 16 bytes in hex");
+    if text.len() > COOKIE_LEN_MAX * 2 {
+        return Err(invalid(&format!("{} Max allowed size {}", text.len(), COOKIE_LEN_MAX * 2)));
+    }
+    let byte = |at: usize| text.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    let bytes = (0..text.len()).step_by(2).map(byte).collect::<Option<Vec<u8>>>();
+    bytes.ok_or_else(|| invalid("cookie must be a hex string\n"))
 }
 
 /// `index N` at the end of an action, if it is there.

@@ -1,8 +1,11 @@
 //! `tc filter add|change|replace|del` up to the kind of filter. It changes no state.
 
 pub mod flower;
+mod get;
 pub mod matchall;
 pub mod u32;
+
+pub use get::get;
 
 use super::action::ActionSpec;
 use super::args::Args;

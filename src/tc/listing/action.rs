@@ -17,8 +17,30 @@ struct Times {
 }
 
 impl Source<'_> {
-    /// The text of action number `order` of a filter.
-    pub(super) fn action_text(&self, order: usize, state: &ActionState, out: &mut String) {
+    /// The text of action number `order`: of a filter (`bound`), or by itself.
+    pub(super) fn action_text(&self, order: usize, state: &ActionState, bound: bool, out: &mut String) {
+        if self.options.brief && !bound {
+            let _ = writeln!(out, "\n\taction order {order}: {} \t index {}", state.action.kind(), state.index);
+            cookie_text(state, out);
+            return;
+        }
+        self.action_body(order, state, out);
+        cookie_text(state, out);
+        let extras = state.extras.as_deref().cloned().unwrap_or_default();
+        let mut flags = String::new();
+        flags.push_str(if extras.no_percpu { "\tno_percpu" } else { "" });
+        if !bound {
+            flags.push_str(if extras.skip_hw { "\tskip_hw" } else { "\tnot_in_hw" });
+        }
+        if !flags.is_empty() {
+            let _ = writeln!(out, "{flags}");
+        }
+        if let Some(hw_stats) = extras.hw_stats {
+            let _ = writeln!(out, "\thw_stats {hw_stats}");
+        }
+    }
+
+    fn action_body(&self, order: usize, state: &ActionState, out: &mut String) {
         let what = match &state.action {
             Action::Gact(a) => gact::text(a),
             Action::Mirred(a) => mirred::text(a, &self.store.device_key(a.device).name),
@@ -31,7 +53,9 @@ impl Source<'_> {
         let _ = write!(
             out,
             "\n\taction order {order}: {what}index {} ref {} bind {}",
-            state.index, state.binds, state.binds
+            state.index,
+            state.refs(),
+            state.binds
         );
         let keys = if let Action::Pedit(pedit) = &state.action { pedit::keys_text(pedit) } else { String::new() };
         if !self.options.stats {
@@ -55,8 +79,8 @@ impl Source<'_> {
         );
     }
 
-    /// The JSON of action number `order` of a filter.
-    pub(super) fn action_json(&self, order: usize, state: &ActionState) -> Value {
+    /// The JSON of action number `order`: of a filter (`bound`), or by itself.
+    pub(super) fn action_json(&self, order: usize, state: &ActionState, bound: bool) -> Value {
         let mut map = Map::new();
         map.insert("order".to_owned(), order.into());
         map.insert("kind".to_owned(), state.action.kind().into());
@@ -70,7 +94,7 @@ impl Source<'_> {
             Action::Vlan(a) => vlan::json(a, &mut map),
         }
         map.insert("index".to_owned(), state.index.into());
-        map.insert("ref".to_owned(), state.binds.into());
+        map.insert("ref".to_owned(), state.refs().into());
         map.insert("bind".to_owned(), state.binds.into());
         let keys = if let Action::Pedit(pedit) = &state.action { Some(pedit::keys_json(pedit)) } else { None };
         if !self.options.stats {
@@ -88,6 +112,14 @@ impl Source<'_> {
             });
             map.insert("stats".to_owned(), stats);
         }
+        let extras = state.extras.as_deref().cloned().unwrap_or_default();
+        map.extend(extras.cookie.as_deref().map(|c| ("cookie".to_owned(), hex(c).into())));
+        map.extend(extras.no_percpu.then(|| ("no_percpu".to_owned(), true.into())));
+        if !bound {
+            let flag = if extras.skip_hw { "skip_hw" } else { "not_in_hw" };
+            map.insert(flag.to_owned(), true.into());
+        }
+        map.extend(extras.hw_stats.map(|h| ("hw_stats".to_owned(), json!([h]))));
         Value::Object(map)
     }
 
@@ -101,4 +133,14 @@ impl Source<'_> {
             first_used: word(ActionWord::FIRST_USED).map(ago),
         }
     }
+}
+
+fn cookie_text(state: &ActionState, out: &mut String) {
+    if let Some(cookie) = state.extras.as_ref().and_then(|e| e.cookie.as_deref()) {
+        let _ = writeln!(out, "\tcookie {}", hex(cookie));
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -38,6 +38,30 @@ impl Source<'_> {
         }
     }
 
+    /// One filter or u32 table.
+    pub(super) fn one_json(
+        &self,
+        labels: &Labels,
+        place: Place<'_>,
+        chain: &Chain,
+        proto: &Proto,
+        handle: u32,
+    ) -> Option<Value> {
+        let options = match proto.kind {
+            ProtoKind::U32 if handle & 0x000f_ffff == 0 => {
+                let divisor = place.0.u32_divisor(place.1, handle >> 20)?;
+                json!({"fh": format!("{:x}:", handle >> 20), "ht_divisor": divisor})
+            }
+            ProtoKind::U32 => self.u32_json(place.0.u32_entry(place.1, handle)?),
+            ProtoKind::Flower | ProtoKind::Matchall => {
+                self.other_json(proto.entries.get(proto.position(handle).ok()?)?)
+            }
+        };
+        let mut map = head(labels, chain, proto);
+        map.insert("options".to_owned(), options);
+        Some(Value::Object(map))
+    }
+
     fn u32_json(&self, entry: &Entry) -> Value {
         let mut map = Map::new();
         let mut set = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
@@ -107,7 +131,7 @@ impl Source<'_> {
             return;
         }
         let each = entry.actions.iter().enumerate();
-        let list = each.map(|(i, slot)| self.action_json(i + 1, self.store.action(*slot))).collect();
+        let list = each.map(|(i, slot)| self.action_json(i + 1, self.store.action(*slot), true)).collect();
         map.insert("actions".to_owned(), Value::Array(list));
     }
 }

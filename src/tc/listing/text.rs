@@ -37,6 +37,30 @@ impl Source<'_> {
         }
     }
 
+    /// One filter or u32 table.
+    pub(super) fn one_text(
+        &self,
+        labels: &Labels,
+        place: Place<'_>,
+        chain: &Chain,
+        proto: &Proto,
+        handle: u32,
+    ) -> Option<String> {
+        let head = head(labels, chain, proto);
+        let mut out = String::new();
+        match proto.kind {
+            ProtoKind::U32 if handle & 0x000f_ffff == 0 => {
+                let divisor = place.0.u32_divisor(place.1, handle >> 20)?;
+                let _ = writeln!(out, "{head}fh {:x}: ht divisor {divisor} ", handle >> 20);
+            }
+            ProtoKind::U32 => self.u32(&head, place.0.u32_entry(place.1, handle)?, &mut out),
+            ProtoKind::Flower | ProtoKind::Matchall => {
+                self.other(&head, proto.entries.get(proto.position(handle).ok()?)?, &mut out);
+            }
+        }
+        Some(out)
+    }
+
     fn u32(&self, head: &str, entry: &Entry, out: &mut String) {
         let Body::U32 { keys, mark, indev, terminal, link, offset } = &entry.body else { return };
         let _ = write!(
@@ -106,7 +130,7 @@ impl Source<'_> {
 
     fn actions(&self, entry: &Entry, out: &mut String) {
         for (index, slot) in entry.actions.iter().enumerate() {
-            self.action_text(index + 1, self.store.action(*slot), out);
+            self.action_text(index + 1, self.store.action(*slot), true, out);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::rules::Action;
+use crate::tc::action::Extras;
 
 /// Where an action is kept. It stays the same while the action lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,10 +20,22 @@ pub struct ActionState {
     pub action: Action,
     /// Base of its counter words.
     pub counters: u32,
-    /// How many filters use it: `ref` and `bind`.
+    /// How many filters use it: `bind`.
     pub binds: u32,
+    /// It was made by itself (`tc actions add`): it stays without filters, and `ref` counts it once more.
+    pub standalone: bool,
+    /// Cookie, hw_stats and flags; boxed because few have any.
+    pub extras: Option<Box<Extras>>,
     /// When it was made, on the counters' clock.
     pub installed_ms: u64,
+}
+
+impl ActionState {
+    /// `ref`.
+    #[must_use]
+    pub fn refs(&self) -> u32 {
+        self.binds + u32::from(self.standalone)
+    }
 }
 
 /// Kind and namespace: each pair has its own indices.
@@ -47,7 +60,7 @@ impl ActionTable {
         self.slots[slot.0 as usize].as_ref().expect("a slot that a filter holds is not empty")
     }
 
-    fn get_mut(&mut self, slot: ActionSlot) -> &mut ActionState {
+    pub(super) fn get_mut(&mut self, slot: ActionSlot) -> &mut ActionState {
         self.slots[slot.0 as usize].as_mut().expect("a slot that a filter holds is not empty")
     }
 
@@ -90,21 +103,32 @@ impl ActionTable {
         slot
     }
 
-    /// One filter less uses it; without any it goes.
+    /// One filter less uses it; without any it goes, unless it was made by itself.
     pub fn release(&mut self, slot: ActionSlot) {
         let state = self.get_mut(slot);
         state.binds = state.binds.saturating_sub(1);
-        if state.binds > 0 {
-            return;
+        if state.refs() == 0 {
+            self.remove(slot);
         }
-        let family = (state.netns.clone(), state.action.kind());
-        let index = state.index;
-        self.slots[slot.0 as usize] = None;
+    }
+
+    /// Takes an action out.
+    pub fn remove(&mut self, slot: ActionSlot) {
+        let Some(state) = self.slots[slot.0 as usize].take() else { return };
+        let family = (state.netns, state.action.kind());
         self.free.push(slot);
         if let Some(taken) = self.by_index.get_mut(&family) {
-            taken.remove(&index);
+            taken.remove(&state.index);
         }
         let lowest = self.lowest_free.entry(family).or_insert(1);
-        *lowest = index.min(*lowest);
+        *lowest = state.index.min(*lowest);
+    }
+
+    /// All actions of a kind in a namespace, by index.
+    pub fn of_kind(&self, netns: Option<&str>, kind: &'static str) -> Vec<(u32, ActionSlot)> {
+        let all = self.by_index.get(&(netns.map(str::to_owned), kind));
+        let mut list: Vec<(u32, ActionSlot)> = all.into_iter().flatten().map(|(index, slot)| (*index, *slot)).collect();
+        list.sort_unstable();
+        list
     }
 }

@@ -4,7 +4,7 @@ use super::Store;
 use super::actions::{ActionSlot, ActionState};
 use super::filters::Place;
 use crate::rules::{Action, Control, Mirred, Vlan};
-use crate::tc::action::{ActionParams, ActionSpec, skbedit, skbmod};
+use crate::tc::action::{ActionParams, ActionSpec, Extras, skbedit, skbmod};
 use crate::tc::error::TcError;
 use crate::tc::filter::Common;
 use crate::types::{DeviceKey, VLAN_ID_MASK};
@@ -19,7 +19,7 @@ impl Store {
     ) -> Result<Vec<ActionSlot>, TcError> {
         let mut slots = Vec::with_capacity(common.actions.len());
         for spec in &common.actions {
-            match self.bind_action(netns, spec) {
+            match self.bind_action(netns, spec, common) {
                 Ok(slot) => slots.push(slot),
                 Err(error) => {
                     slots.into_iter().for_each(|slot| self.actions.release(slot));
@@ -44,34 +44,54 @@ impl Store {
     }
 
     /// An index that is there is bound, and what the command says about it is ignored; else it is made.
-    fn bind_action(&mut self, netns: Option<&str>, spec: &ActionSpec) -> Result<ActionSlot, TcError> {
+    fn bind_action(&mut self, netns: Option<&str>, spec: &ActionSpec, filter: &Common) -> Result<ActionSlot, TcError> {
         let kind = spec.params.kind();
-        // `tcf_pedit_init()` looks at its keys before it looks for the index.
-        if matches!(&spec.params, ActionParams::Pedit(pedit) if pedit.keys.is_empty()) {
-            let hint = "say what it changes: pedit ex munge ip ttl set 64";
-            return Err(TcError::kernel("act_pedit: Pedit requires keys to be passed", hint));
-        }
+        check_keys(spec)?;
+        let mismatch = || {
+            let text = "Mismatch between action and filter offload flags";
+            TcError::kernel(text, "give the filter the same skip_hw and skip_sw as the action")
+        };
         if spec.index != 0 {
             if let Some(slot) = self.actions.find(netns, kind, spec.index) {
+                let state = self.actions.get_mut(slot);
+                let skips_hw = state.extras.as_ref().is_some_and(|e| e.skip_hw);
+                // One that another filter made takes over the filter's flags (`tcf_action_init()`).
+                if skips_hw && !filter.skip_hw || state.standalone && filter.skip_hw && !skips_hw {
+                    return Err(mismatch());
+                }
+                keep_extras(state, &spec.extras);
                 self.actions.bind(slot);
                 return Ok(slot);
             }
         }
+        if spec.extras.skip_hw && !filter.skip_hw || spec.extras.skip_sw && !filter.skip_sw {
+            return Err(mismatch());
+        }
         let action = self.make_action(netns, spec)?;
-        let index = if spec.index == 0 { self.actions.free_index(netns, kind) } else { spec.index };
-        let counters = self.allocate_words(crate::rules::ActionWord::LEN)?;
-        let state = ActionState {
-            netns: netns.map(str::to_owned),
-            index,
-            action,
-            counters,
-            binds: 1,
-            installed_ms: self.now_ms,
+        let slot = self.insert_action(netns, spec, action)?;
+        self.actions.bind(slot);
+        Ok(slot)
+    }
+
+    /// A new action, not yet used.
+    pub(super) fn insert_action(
+        &mut self,
+        netns: Option<&str>,
+        spec: &ActionSpec,
+        action: Action,
+    ) -> Result<ActionSlot, TcError> {
+        let index = match spec.index {
+            0 => self.actions.free_index(netns, action.kind()),
+            index => index,
         };
+        let counters = self.allocate_words(crate::rules::ActionWord::LEN)?;
+        let extras = (spec.extras != Extras::default()).then(|| Box::new(spec.extras.clone()));
+        let (netns, installed_ms) = (netns.map(str::to_owned), self.now_ms);
+        let state = ActionState { netns, index, action, counters, binds: 0, standalone: false, extras, installed_ms };
         Ok(self.actions.insert(state))
     }
 
-    fn make_action(&mut self, netns: Option<&str>, spec: &ActionSpec) -> Result<Action, TcError> {
+    pub(super) fn make_action(&mut self, netns: Option<&str>, spec: &ActionSpec) -> Result<Action, TcError> {
         let nothing = || {
             let hint = format!("there is no {} action with index {}: say what it does", spec.params.kind(), spec.index);
             TcError::errno("Invalid argument", hint)
@@ -110,6 +130,23 @@ impl Store {
             }
         })
     }
+}
+
+/// `tcf_pedit_init()` looks at its keys before it looks for the index.
+pub(super) fn check_keys(spec: &ActionSpec) -> Result<(), TcError> {
+    if matches!(&spec.params, ActionParams::Pedit(pedit) if pedit.keys.is_empty()) {
+        let hint = "say what it changes: pedit ex munge ip ttl set 64";
+        return Err(TcError::kernel("act_pedit: Pedit requires keys to be passed", hint));
+    }
+    Ok(())
+}
+
+/// An action that is named again gets the cookie, if one is given, and `hw_stats` whatever they are (`tcf_action_init_1()`).
+pub(super) fn keep_extras(state: &mut ActionState, given: &Extras) {
+    let mut extras = state.extras.take().map(|e| *e).unwrap_or_default();
+    extras.cookie = given.cookie.clone().or(extras.cookie);
+    extras.hw_stats = given.hw_stats;
+    state.extras = (extras != Extras::default()).then(|| Box::new(extras));
 }
 
 /// Why an action cannot be offloaded, where the kernel says so (`tcf_gact_offload_act_setup()`).

@@ -4,9 +4,11 @@ use super::block::{Block, Chain, Proto, ProtoKind};
 use super::qdiscs::BlockId;
 use super::{Devices, Store};
 use crate::limits::FILTERS_MAX;
+use crate::rules::CounterSource;
 use crate::tc::command::{Parent, Verb};
 use crate::tc::error::TcError;
 use crate::tc::filter::{FilterCommand, Kind};
+use crate::tc::listing::{Clock, ListOptions};
 use crate::types::{DeviceId, DeviceKey};
 
 /// A chain of a hook.
@@ -31,7 +33,7 @@ impl Store {
         command: &FilterCommand,
         devices: &dyn Devices,
     ) -> Result<Vec<String>, TcError> {
-        self.check_action_devices(netns, command.kind.as_ref(), devices)?;
+        Self::check_action_devices(netns, command.kind.as_ref(), devices)?;
         let place = self.place(netns, command)?;
         if command.verb == Verb::Delete {
             return self.filter_delete(place, command).map(|()| Vec::new());
@@ -43,6 +45,31 @@ impl Store {
         }
         self.settle_u32(place);
         result.map(|()| self.place_notes(place, command))
+    }
+
+    /// `filter get` (`tc_get_tfilter()`, cls_api.c).
+    pub(super) fn filter_get(
+        &mut self,
+        netns: Option<&str>,
+        command: &FilterCommand,
+        options: &ListOptions,
+        counters: &dyn CounterSource,
+    ) -> Result<String, TcError> {
+        let place = self.place(netns, command)?;
+        let Some(chain) = self.block(place).chain(place.chain) else {
+            return Err(TcError::kernel("Cannot find specified filter chain", "tc chain show lists the chains"));
+        };
+        let not_found = || TcError::kernel(NOT_FOUND, "tc filter show lists the filters");
+        find(chain, command.prio, command.protocol)?.ok_or_else(not_found)?;
+        let proto = &chain.protos[chain.position(command.prio).map_err(|_| not_found())?];
+        let kind = command.kind.as_ref().filter(|k| k.name() == proto.kind.as_str()).ok_or_else(|| {
+            let hint = format!("it is a {} filter", proto.kind.as_str());
+            TcError::kernel("Specified filter kind does not match existing one", hint)
+        })?;
+        let clock = Clock { now_ms: self.now_ms };
+        let state = &self.states[&place.device];
+        self.list_one((state, place.block), chain, proto, kind.handle(), options, counters, &clock)
+            .ok_or_else(|| TcError::kernel("Specified filter handle not found", "tc filter show lists the handles"))
     }
 
     /// The device, hook and chain that a command means.

@@ -4,7 +4,7 @@ use super::block::{Body, Entry};
 use super::filters::Place;
 use super::{Devices, Store};
 use crate::rules::{FlowerKey, NodeWord};
-use crate::tc::action::ActionParams;
+use crate::tc::action::{ActionParams, ActionSpec};
 use crate::tc::error::TcError;
 use crate::tc::filter::flower::{FlowerSpec, fits_template, mask_of, masked};
 use crate::tc::filter::matchall::MatchallSpec;
@@ -13,13 +13,20 @@ use crate::tc::filter::{Common, Kind};
 impl Store {
     /// tc looks devices up while it parses, before it asks the kernel for anything.
     pub(super) fn check_action_devices(
-        &self,
         netns: Option<&str>,
         kind: Option<&Kind>,
         devices: &dyn Devices,
     ) -> Result<(), TcError> {
-        let Some(kind) = kind else { return Ok(()) };
-        for spec in &common(kind).actions {
+        kind.map_or(Ok(()), |kind| Self::check_devices(netns, &common(kind).actions, devices))
+    }
+
+    /// The same for a list of actions.
+    pub(super) fn check_devices(
+        netns: Option<&str>,
+        actions: &[ActionSpec],
+        devices: &dyn Devices,
+    ) -> Result<(), TcError> {
+        for spec in actions {
             let ActionParams::Mirred(mirred) = &spec.params else { continue };
             let Some(device) = &mirred.device else { continue };
             super::check_device(netns, device, devices).map_err(|error| {

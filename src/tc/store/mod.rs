@@ -9,6 +9,7 @@ mod filters;
 mod kinds;
 mod qdiscs;
 mod snapshot;
+mod standalone;
 mod u32;
 mod u32_change;
 
@@ -159,6 +160,16 @@ impl Store {
                     piece.clear();
                     true
                 })?;
+            }
+            Operation::FilterGet(filter, options) => {
+                filter.device.as_ref().map_or(Ok(()), known)?;
+                applied.stdout = self.filter_get(netns, filter, options, counters)?;
+            }
+            Operation::Actions(commands, options) => {
+                let done = self.actions_object(netns, commands, options, devices, counters);
+                let done = done.map_err(|e| e.after(&command.stderr))?;
+                applied.stdout = done.stdout;
+                applied.stderr.extend(done.stderr);
             }
             Operation::ChainShow(show) => {
                 show.device.as_ref().map_or(Ok(()), known)?;

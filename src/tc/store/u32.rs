@@ -176,6 +176,12 @@ impl DeviceState {
         }
     }
 
+    /// How many buckets a table has, of whichever kind.
+    pub(in crate::tc) fn u32_divisor(&self, block: BlockId, id: u32) -> Option<usize> {
+        let made = self.u32(block).tables.iter().find(|t| t.id == id).map(|t| t.buckets.len());
+        made.or_else(|| self.u32_protos(block).any(|p| p.table == id).then_some(1))
+    }
+
     /// How many nodes link to a table.
     pub(super) fn u32_links_to(&self, block: BlockId, table: u32) -> usize {
         let roots = self.u32_protos(block).flat_map(|p| &p.entries);

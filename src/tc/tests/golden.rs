@@ -274,7 +274,8 @@ fn listings_read_the_words_of_the_ruleset() {
             .iter()
             .map(|s| store.list_filters(s, &options, &Echo, &Clock { now_ms: 1 << 40 }))
             .collect();
-        for action in &ruleset.actions {
+        let used: Vec<_> = ruleset.filters().flat_map(|(_, _, f)| ruleset.filter_actions(f)).collect();
+        for action in used.into_iter().map(|id| ruleset.action(id)) {
             let sent = format!("Sent {} bytes", u64::from(action.counters) * 1000);
             assert!(text.contains(&sent), "{} {sent}", case.name);
             assert!(action.counters < ruleset.counter_words);
