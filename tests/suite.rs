@@ -10,3 +10,4 @@ mod lifecycle;
 mod support;
 mod tc;
 mod tidy;
+mod vlan;

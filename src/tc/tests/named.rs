@@ -148,7 +148,7 @@ fn what_is_not_there_yet_is_refused_by_name() {
         ("u32 ht 1: match u32 0 0", "hash tables (ht)"),
         ("u32 match u32 0 0 link 1:", "hash tables (link)"),
         ("fw classid 1:1", "classifier fw"),
-        ("matchall action nat ingress 10.0.0.1/32 192.0.2.1", "action nat"),
+        ("matchall action sample rate 10 group 1", "action sample"),
         ("flower vlan_id 3", "flower key vlan_id"),
     ] {
         let error = run(&mut s, &format!("tc filter add dev eth0 parent ffff: protocol ip {words}")).unwrap_err();
