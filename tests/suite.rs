@@ -11,3 +11,4 @@ mod lifecycle;
 mod support;
 mod tc;
 mod tidy;
+mod vlan;

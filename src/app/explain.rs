@@ -226,6 +226,8 @@ fn describe(instance: &ActionInstance, names: &dyn Fn(DeviceId) -> String) -> St
         Action::Csum(a) => action::csum::text(a),
         Action::Pedit(a) => action::pedit::text(a) + &action::pedit::keys_text(a),
         Action::Vlan(a) => action::vlan::text(a),
+        Action::Nat(a) => action::nat::text(a),
+        Action::Simple(a) => action::simple::text(a),
     };
     let words: Vec<&str> = text.split_whitespace().collect();
     format!("{} index {}", words.join(" "), instance.index)

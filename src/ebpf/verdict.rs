@@ -217,11 +217,12 @@ fn check_list(ruleset: &Ruleset, actions: &[ActionId], target: Target) -> Result
                     return Err(Reason::MirrorThenPass { control: control_name(listing.control) });
                 }
             }
-            Action::Skbmod(_) | Action::Csum(_) | Action::Pedit(_) | Action::Vlan(_) => {
+            Action::Skbmod(_) | Action::Csum(_) | Action::Pedit(_) | Action::Vlan(_) | Action::Nat(_) => {
                 if unchanged {
                     return Err(Reason::RewriteThenPass { control: control_name(listing.control) });
                 }
             }
+            Action::Simple(_) => {}
             Action::Skbedit(edit) => {
                 let what = if edit.mark.is_some() {
                     "the mark"

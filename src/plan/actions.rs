@@ -7,9 +7,9 @@ use super::run::{Place, Run, View};
 use super::{Disposition, Outlet, Overlimits, Packet};
 use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, FRAME_HEADROOM, MIRRED_NEST_MAX};
 use crate::rules::{ActionWord, Control, CounterSink, RandomKind};
-use crate::types::{Checksums, DeviceId, Direction, DropReason, PacketMeta, ethertype};
+use crate::types::{Checksums, DeviceId, Direction, DropReason, NatRule, PacketMeta, ethertype};
 use crate::wire::headers::{IPV4_LEN_MIN, IPV6_LEN};
-use crate::wire::{be16, csum, pedit};
+use crate::wire::{be16, csum, nat, pedit};
 
 /// How it goes on after a step, a list of steps, a filter or a hook.
 #[derive(Clone, Copy)]
@@ -99,6 +99,11 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
             }
             Op::Csum { update, control } => self.csum(base, view, update, control),
             Op::Vlan { op, control } => self.vlan(base, view, op, control),
+            Op::Nat { rule, control } => self.nat(base, view, rule, control),
+            Op::Count { control } => {
+                self.counters.count_action(base, view.bytes);
+                After::Control(control)
+            }
         }
     }
 
@@ -113,6 +118,18 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
         view.headers = None;
         let (data, meta) = view.packet.parts_mut();
         if control != Control::Shot && csum::mend(data, meta, start, update) {
+            return After::Control(control);
+        }
+        self.counters.add(base + ActionWord::DROPS, 1);
+        After::Control(Control::Shot)
+    }
+
+    /// `tcf_nat_act()`, net/sched/act_nat.c. With control `drop` nothing is translated.
+    fn nat(&mut self, base: u32, view: &mut View<'_, '_>, rule: NatRule, control: Control) -> After {
+        self.counters.count_action(base, view.bytes);
+        view.headers = None;
+        let network = usize::from(view.packet.meta.network);
+        if control != Control::Shot && nat::translate(view.packet.data_mut(), network, rule) {
             return After::Control(control);
         }
         self.counters.add(base + ActionWord::DROPS, 1);

@@ -324,6 +324,8 @@ fn op(action: &Action) -> Op {
         }
         Action::Pedit(pedit) => Op::Pedit { edits: Span::default(), control: pedit.control },
         Action::Vlan(vlan) => Op::Vlan { op: vlan.op, control: vlan.control },
+        Action::Nat(nat) => Op::Nat { rule: nat.rule, control: nat.control },
+        Action::Simple(simple) => Op::Count { control: simple.control },
         Action::Csum(csum) => Op::Csum { update: csum.update, control: csum.control },
         Action::Skbmod(edit) if edit.control == Control::Shot => Op::SkbmodShot,
         Action::Skbmod(edit) if edit.ecn => Op::Ecn { control: edit.control },

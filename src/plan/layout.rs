@@ -1,7 +1,7 @@
 //! What a plan's flat arrays hold. Data only: `compile` writes it, `run`, `filters` and `actions` read it.
 
 use crate::rules::{Control, RandomKind, U32Descent};
-use crate::types::{Checksums, DeviceId, Direction, PacketType, Protocol, VlanOp};
+use crate::types::{Checksums, DeviceId, Direction, NatRule, PacketType, Protocol, VlanOp};
 
 /// A stretch of one of the arrays.
 #[derive(Clone, Copy, Debug, Default)]
@@ -219,6 +219,14 @@ pub(super) enum Op {
     },
     Vlan {
         op: VlanOp,
+        control: Control,
+    },
+    Nat {
+        rule: NatRule,
+        control: Control,
+    },
+    /// Only counts: simple.
+    Count {
         control: Control,
     },
 }

@@ -1,6 +1,6 @@
 //! Actions: what is done with a frame that a filter matched, and how to go on after it.
 
-use crate::types::{Checksums, DeviceId, MacAddr, PacketType, PeditKey, VlanOp};
+use crate::types::{Checksums, DeviceId, MacAddr, NatRule, PacketType, PeditKey, VlanOp};
 
 /// Position of an action in [`super::Ruleset::actions`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +42,10 @@ pub enum Action {
     Pedit(Pedit),
     /// `vlan`: change tags or the Ethernet header.
     Vlan(Vlan),
+    /// `nat`: translate an address, without state.
+    Nat(Nat),
+    /// `simple`: a text, which the kernel would print for each packet.
+    Simple(Simple),
 }
 
 impl Action {
@@ -56,6 +60,8 @@ impl Action {
             Self::Csum(_) => "csum",
             Self::Pedit(_) => "pedit",
             Self::Vlan(_) => "vlan",
+            Self::Nat(_) => "nat",
+            Self::Simple(_) => "simple",
         }
     }
 
@@ -70,6 +76,8 @@ impl Action {
             Self::Csum(a) => a.control,
             Self::Pedit(a) => a.control,
             Self::Vlan(a) => a.control,
+            Self::Nat(a) => a.control,
+            Self::Simple(a) => a.control,
         }
     }
 }
@@ -198,6 +206,24 @@ pub struct Csum {
 pub struct Vlan {
     /// What it does.
     pub op: VlanOp,
+    /// How to go on.
+    pub control: Control,
+}
+
+/// `nat`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nat {
+    /// What it translates.
+    pub rule: NatRule,
+    /// How to go on; `drop` translates nothing.
+    pub control: Control,
+}
+
+/// `simple`. The packets that it counts are what the kernel would have printed lines for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Simple {
+    /// `sdata`, at most 31 bytes.
+    pub data: String,
     /// How to go on.
     pub control: Control,
 }

@@ -9,8 +9,8 @@ pub mod eval;
 pub mod filter;
 
 pub use action::{
-    Action, ActionId, ActionInstance, Control, Csum, Gact, Mirred, MirredMode, Pedit, Random, RandomKind, Skbedit,
-    Skbmod, Vlan,
+    Action, ActionId, ActionInstance, Control, Csum, Gact, Mirred, MirredMode, Nat, Pedit, Random, RandomKind, Simple,
+    Skbedit, Skbmod, Vlan,
 };
 pub use counters::{ActionWord, CounterSink, CounterSource, Counters, NodeWord};
 pub use filter::{

@@ -52,6 +52,8 @@ const LINK: &[(&str, u16)] = &[
     ("mpls_uc", 0x8847),
     ("mpls_mc", 0x8848),
     ("teb", 0x6558),
+    ("LLDP", 0x88cc),
+    ("ipv4", 0x0800),
 ];
 
 /// `ll_proto_a2n()`: a name in any case, or a number.

@@ -3,6 +3,7 @@
 mod csum;
 mod device;
 mod drop_reason;
+mod nat;
 mod packet;
 mod pedit;
 mod vlan;
@@ -10,6 +11,7 @@ mod vlan;
 pub use csum::Checksums;
 pub use device::{Device, DeviceId, DeviceKey, DeviceKind, Direction, Topology};
 pub use drop_reason::DropReason;
+pub use nat::NatRule;
 pub use packet::{PacketMeta, PacketType, Protocol, VlanTag, ethertype, is_tag};
 pub use pedit::{PeditHeader, PeditKey};
 pub use pnet::util::MacAddr;

@@ -216,6 +216,24 @@ fn mirrored_copies_leave_in_order_as_rewritten_so_far_and_the_frame_follows() {
 }
 
 #[test]
+fn a_tag_without_room_for_it_drops_the_frame_and_is_counted() {
+    let rules = "tc qdisc add dev a ingress\ntc filter add dev a parent ffff: prio 1 protocol ip matchall \
+        action vlan push id 5 action mirred egress mirror dev b action mirred egress redirect dev b\n";
+    let mut bench = Bench::new(rules, &["a", "b"], OnPass::NoStack);
+    let room = bench.engine.pool.chunk_len();
+    let mut frame = udp(7);
+    for (len, copies) in [(frame.len(), 2), (room - 4, 2), (room, 0)] {
+        frame.resize(len, 0);
+        let out = bench.one("a", &frame);
+        assert_eq!(out.len(), copies, "{len} bytes");
+        let mut tagged = frame.clone();
+        tagged.splice(12..12, [0x81, 0, 0, 5]);
+        assert!(out.iter().all(|(device, bytes)| device == "b" && *bytes == tagged), "{len} bytes");
+    }
+    assert_eq!(bench.dropped(0, DropReason::TooLong), 2, "the frame and its copy");
+}
+
+#[test]
 fn a_redirect_to_a_device_that_is_down_is_counted_and_nothing_leaves() {
     let mut bench = Bench::new(TAKE_7, &["a", "b"], OnPass::KernelHasIt);
     let at = ruleset(TAKE_7).device(&DeviceKey::local("b")).unwrap();

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::rules::{ActionId, ActionWord, Classifier, CounterSource, Filter, Hook, NodeWord, Ruleset, U32Node};
+use crate::rules::{Action, ActionId, ActionWord, Classifier, CounterSource, Filter, Hook, NodeWord, Ruleset, U32Node};
 use crate::tc::filter::u32::handle_text;
 use crate::tc::proto::link_name;
 use crate::types::{DeviceId, Direction};
@@ -118,7 +118,9 @@ fn labels(ruleset: &Ruleset, actions: &[ActionId]) -> Vec<(String, u32)> {
         .enumerate()
         .map(|(order, id)| {
             let instance = ruleset.action(*id);
-            (format!("{} {}", order + 1, instance.action.kind()), instance.counters)
+            // As the listing begins: tc writes this one with a capital.
+            let kind = if matches!(instance.action, Action::Simple(_)) { "Simple" } else { instance.action.kind() };
+            (format!("{} {kind}", order + 1), instance.counters)
         })
         .collect()
 }

@@ -14,7 +14,7 @@ pub const MACS: [[u8; 6]; 6] = [
     [0x01, 0, 0x5e, 0, 0, 1],
 ];
 const PORTS: [u16; 6] = [12345, 57, 313, 80, 443, 0];
-const ADDRESSES: [[u8; 4]; 4] = [[198, 18, 0, 1], [203, 0, 113, 7], [150, 0, 0, 1], [198, 51, 100, 9]];
+pub const ADDRESSES: [[u8; 4]; 4] = [[198, 18, 0, 1], [203, 0, 113, 7], [150, 0, 0, 1], [198, 51, 100, 9]];
 
 pub fn pick<T: Copy>(rng: &mut SmallRng, from: &[T]) -> T {
     *from.choose(rng).unwrap()

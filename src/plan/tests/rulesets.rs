@@ -7,14 +7,14 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 
-use super::frames::{MACS, pick};
+use super::frames::{ADDRESSES, MACS, pick};
 use crate::rules::{
     Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Csum, Filter, FlowerKey, FlowerRule,
-    Gact, Hook, MatchallRule, Mirred, MirredMode, NodeWord, Pedit, PortMatch, Random, RandomKind, Ruleset, Skbedit,
-    Skbmod, U32Base, U32Descent, U32Key, U32Link, U32Mark, U32Node, U32Table, U32VariableOffset, Vlan,
+    Gact, Hook, MatchallRule, Mirred, MirredMode, Nat, NodeWord, Pedit, PortMatch, Random, RandomKind, Ruleset, Simple,
+    Skbedit, Skbmod, U32Base, U32Descent, U32Key, U32Link, U32Mark, U32Node, U32Table, U32VariableOffset, Vlan,
 };
 use crate::types::{
-    Checksums, Device, DeviceId, DeviceKey, DeviceKind, Direction, MacAddr, PacketType, PeditHeader, PeditKey,
+    Checksums, Device, DeviceId, DeviceKey, DeviceKind, Direction, MacAddr, NatRule, PacketType, PeditHeader, PeditKey,
     Protocol, Topology, VlanOp, ethertype,
 };
 
@@ -104,7 +104,9 @@ fn has_jump(action: &Action) -> bool {
         | Action::Skbmod(_)
         | Action::Csum(_)
         | Action::Pedit(_)
-        | Action::Vlan(_) => None,
+        | Action::Vlan(_)
+        | Action::Nat(_)
+        | Action::Simple(_) => None,
     };
     [Some(action.control()), random].into_iter().flatten().any(|c| matches!(c, Control::Jump(_)))
 }
@@ -163,7 +165,7 @@ impl Maker<'_> {
     }
 
     fn instance(&mut self, index: u32) -> ActionInstance {
-        let kind = self.rng.gen_range(0..17);
+        let kind = self.rng.gen_range(0..20);
         // What only rewrites is mostly followed by something that sends the frame on.
         let control = if kind > 5 && self.chance(0.5) { Control::Pipe } else { self.control() };
         let action = match kind {
@@ -182,6 +184,8 @@ impl Maker<'_> {
                 extended: true,
                 control,
             }),
+            17 | 18 => Action::Nat(Nat { rule: self.nat_rule(), control }),
+            19 => Action::Simple(Simple { data: "seen".to_owned(), control }),
             14..=16 => Action::Vlan(Vlan { op: self.vlan_op(), control }),
             9 => Action::Csum(Csum { update: Checksums(self.rng.gen_range(0..128)), control }),
             _ => Action::Skbmod(Skbmod {
@@ -194,6 +198,15 @@ impl Maker<'_> {
             }),
         };
         ActionInstance { index, action, counters: self.words(ActionWord::LEN) }
+    }
+
+    fn nat_rule(&mut self) -> NatRule {
+        NatRule {
+            egress: self.chance(0.5),
+            old: u32::from_be_bytes(pick(self.rng, &ADDRESSES)),
+            new: self.rng.r#gen(),
+            mask: pick(self.rng, &[u32::MAX, 0xffff_ff00, 0xff00_0000, 0]),
+        }
     }
 
     fn vlan_op(&mut self) -> VlanOp {
@@ -286,7 +299,13 @@ impl Maker<'_> {
             ids.sort_by_key(|id| {
                 !matches!(
                     actions[id.index()].action,
-                    Action::Skbedit(_) | Action::Skbmod(_) | Action::Csum(_) | Action::Pedit(_) | Action::Vlan(_)
+                    Action::Skbedit(_)
+                        | Action::Skbmod(_)
+                        | Action::Csum(_)
+                        | Action::Pedit(_)
+                        | Action::Vlan(_)
+                        | Action::Nat(_)
+                        | Action::Simple(_)
                 )
             });
         }

@@ -4,7 +4,8 @@ use super::trace::Step;
 use super::{Outcome, Run, Skb};
 use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, MIRRED_NEST_MAX};
 use crate::rules::{
-    Action, ActionId, ActionWord, Control, CounterSink, Csum, Gact, Mirred, MirredMode, RandomKind, Skbedit, Skbmod,
+    Action, ActionId, ActionWord, Control, CounterSink, Csum, Gact, Mirred, MirredMode, Nat, RandomKind, Skbedit,
+    Skbmod,
 };
 use crate::types::{DeviceId, Direction, DropReason, ethertype};
 use crate::wire;
@@ -73,6 +74,11 @@ impl Run<'_> {
             Action::Skbmod(skbmod) => self.skbmod(skbmod, base, skb, bytes),
             Action::Csum(csum) => self.csum(csum, base, skb, bytes),
             Action::Vlan(vlan) => self.vlan(vlan, base, skb, bytes),
+            Action::Nat(nat) => self.nat(nat, base, skb, bytes),
+            Action::Simple(simple) => {
+                self.counters.count_action(base, bytes);
+                Outcome::Control(simple.control)
+            }
             Action::Pedit(pedit) => {
                 self.counters.count_action(base, bytes);
                 wire::pedit::apply(&mut skb.data, &skb.meta, &pedit.keys);
@@ -151,6 +157,17 @@ impl Run<'_> {
             return Outcome::Control(Control::Shot);
         }
         Outcome::Control(csum.control)
+    }
+
+    /// `tcf_nat_act()`, net/sched/act_nat.c. With control `drop` nothing is translated.
+    fn nat(&mut self, nat: &Nat, base: u32, skb: &mut Skb, bytes: u64) -> Outcome {
+        self.counters.count_action(base, bytes);
+        let network = skb.network();
+        if nat.control == Control::Shot || !wire::nat::translate(&mut skb.data, network, nat.rule) {
+            self.counters.add(base + ActionWord::DROPS, 1);
+            return Outcome::Control(Control::Shot);
+        }
+        Outcome::Control(nat.control)
     }
 
     /// Rewrites; false if the frame is too short for it.

@@ -3,7 +3,9 @@
 pub mod csum;
 pub mod gact;
 pub mod mirred;
+pub mod nat;
 pub mod pedit;
+pub mod simple;
 pub mod skbedit;
 pub mod skbmod;
 pub mod vlan;
@@ -13,7 +15,7 @@ use super::command::Word;
 use super::error::{TcError, exit};
 use super::number::{get_u32, matches};
 use crate::limits::ACTIONS_PER_FILTER_MAX;
-use crate::rules::{Control, Csum, Gact, MirredMode, Pedit, Skbedit, Skbmod};
+use crate::rules::{Control, Csum, Gact, MirredMode, Nat, Pedit, Skbedit, Skbmod};
 use crate::types::Direction;
 
 /// An action as written.
@@ -66,6 +68,10 @@ pub enum ActionParams {
     Pedit(Pedit),
     /// `vlan`.
     Vlan(vlan::VlanSpec),
+    /// `nat`.
+    Nat(Nat),
+    /// `simple`.
+    Simple(simple::SimpleSpec),
 }
 
 impl ActionParams {
@@ -80,6 +86,8 @@ impl ActionParams {
             Self::Csum(_) => "csum",
             Self::Pedit(_) => "pedit",
             Self::Vlan(_) => "vlan",
+            Self::Nat(_) => "nat",
+            Self::Simple(_) => "simple",
         }
     }
 }
@@ -98,25 +106,11 @@ pub struct MirredSpec {
 }
 
 /// The kinds of action that viscum has, by tc's names.
-pub const KINDS: &[&str] = &["gact", "mirred", "skbedit", "skbmod", "csum", "pedit", "vlan"];
+pub const KINDS: &[&str] = &["gact", "mirred", "skbedit", "skbmod", "csum", "pedit", "vlan", "nat", "simple"];
 
 /// Kinds of action that tc has and viscum does not (yet).
-const OTHER_KINDS: &[&str] = &[
-    "bpf",
-    "connmark",
-    "ct",
-    "ctinfo",
-    "gate",
-    "ife",
-    "ipt",
-    "mpls",
-    "nat",
-    "police",
-    "sample",
-    "simple",
-    "tunnel_key",
-    "xt",
-];
+const OTHER_KINDS: &[&str] =
+    &["bpf", "connmark", "ct", "ctinfo", "gate", "ife", "ipt", "mpls", "police", "sample", "tunnel_key", "xt"];
 
 /// Parses an action list (`parse_action()`, tc/m_action.c): the word after `action` is the current one.
 ///
@@ -187,6 +181,8 @@ fn one(args: &mut Args<'_>) -> Result<ActionSpec, TcError> {
         "csum" => csum::parse(args)?,
         "pedit" => pedit::parse(args)?,
         "vlan" => vlan::parse(args)?,
+        "nat" => nat::parse(args)?,
+        "simple" => simple::parse(args)?,
         _ if gact::control_word(word).is_none() && OTHER_KINDS.contains(&word) => {
             return Err(TcError::unsupported(&format!("the action {word}"), token));
         }

@@ -17,7 +17,9 @@ pub fn missing_device(store: &Store, view: &View<'_>, facts: &Facts<'_>, out: &m
         | Action::Skbmod(_)
         | Action::Csum(_)
         | Action::Pedit(_)
-        | Action::Vlan(_) => None,
+        | Action::Vlan(_)
+        | Action::Nat(_)
+        | Action::Simple(_) => None,
     });
     let named: BTreeSet<DeviceId> = targets.chain([view.device]).collect();
     for key in named.into_iter().map(|id| &store.devices()[id.index()]) {
@@ -65,7 +67,9 @@ fn destination(view: &View<'_>) -> Option<MacAddr> {
         | Action::Skbedit(_)
         | Action::Csum(_)
         | Action::Pedit(_)
-        | Action::Vlan(_) => None,
+        | Action::Vlan(_)
+        | Action::Nat(_)
+        | Action::Simple(_) => None,
     });
     changes.next_back()
 }

@@ -89,7 +89,9 @@ impl View<'_> {
                 | Action::Skbmod(_)
                 | Action::Csum(_)
                 | Action::Pedit(_)
-                | Action::Vlan(_) => None,
+                | Action::Vlan(_)
+                | Action::Nat(_)
+                | Action::Simple(_) => None,
             };
             if target.is_some() {
                 return target;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Source;
 use crate::rules::{Action, ActionWord};
-use crate::tc::action::{csum, gact, mirred, pedit, skbedit, skbmod, vlan};
+use crate::tc::action::{csum, gact, mirred, nat, pedit, simple, skbedit, skbmod, vlan};
 use crate::tc::store::ActionState;
 
 /// Seconds that listings show: `installed`, `used`, `firstused`.
@@ -49,6 +49,8 @@ impl Source<'_> {
             Action::Csum(a) => csum::text(a),
             Action::Pedit(a) => pedit::text(a),
             Action::Vlan(a) => vlan::text(a),
+            Action::Nat(a) => nat::text(a),
+            Action::Simple(a) => simple::text(a),
         };
         let _ = write!(
             out,
@@ -83,7 +85,10 @@ impl Source<'_> {
     pub(super) fn action_json(&self, order: usize, state: &ActionState, bound: bool) -> Value {
         let mut map = Map::new();
         map.insert("order".to_owned(), order.into());
-        map.insert("kind".to_owned(), state.action.kind().into());
+        // These two say their kind in another way.
+        if !matches!(state.action, Action::Nat(_) | Action::Simple(_)) {
+            map.insert("kind".to_owned(), state.action.kind().into());
+        }
         match &state.action {
             Action::Gact(a) => gact::json(a, &mut map),
             Action::Mirred(a) => mirred::json(a, &self.store.device_key(a.device).name, &mut map),
@@ -92,6 +97,8 @@ impl Source<'_> {
             Action::Csum(a) => csum::json(a, &mut map),
             Action::Pedit(a) => pedit::json(a, &mut map),
             Action::Vlan(a) => vlan::json(a, &mut map),
+            Action::Nat(a) => nat::json(a, &mut map),
+            Action::Simple(a) => simple::json(a, &mut map),
         }
         map.insert("index".to_owned(), state.index.into());
         map.insert("ref".to_owned(), state.refs().into());

@@ -3,7 +3,7 @@
 use super::Store;
 use super::actions::{ActionSlot, ActionState};
 use super::filters::Place;
-use crate::rules::{Action, Control, Mirred, Vlan};
+use crate::rules::{Action, Control, Mirred, Simple, Vlan};
 use crate::tc::action::{ActionParams, ActionSpec, Extras, skbedit, skbmod};
 use crate::tc::error::TcError;
 use crate::tc::filter::Common;
@@ -121,6 +121,10 @@ impl Store {
             ActionParams::Skbmod(edit) => Action::Skbmod(edit.clone()),
             ActionParams::Csum(csum) => Action::Csum(csum.clone()),
             ActionParams::Pedit(pedit) => Action::Pedit(pedit.clone()),
+            ActionParams::Nat(nat) => Action::Nat(nat.clone()),
+            ActionParams::Simple(simple) => {
+                Action::Simple(Simple { data: simple.data.clone().ok_or_else(nothing)?, control: simple.control })
+            }
             ActionParams::Vlan(vlan) => {
                 // VLAN_VID_MASK is what no tag may say (`tcf_vlan_init()`).
                 if vlan.id.is_some_and(|id| id >= VLAN_ID_MASK) {

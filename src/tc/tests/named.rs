@@ -145,7 +145,7 @@ fn what_is_not_there_yet_is_refused_by_name() {
     let mut s = store(&[QDISC]);
     for (words, name) in [
         ("fw classid 1:1", "classifier fw"),
-        ("matchall action nat ingress 10.0.0.1/32 192.0.2.1", "action nat"),
+        ("matchall action sample rate 10 group 1", "action sample"),
         ("flower vlan_id 3", "flower key vlan_id"),
     ] {
         let error = run(&mut s, &format!("tc filter add dev eth0 parent ffff: protocol ip {words}")).unwrap_err();
