@@ -82,6 +82,35 @@ fn the_same_answers_as_tc() {
     forwarder.stop();
 }
 
+/// A client elsewhere means its own devices; what is gone is forgotten, and another of the same name starts without anything.
+#[test]
+fn devices_are_those_of_the_client_and_go_with_what_was_on_them() {
+    const OTHER: &str = "viscum-test-o";
+    let Some(_turn) = turn() else { return };
+    let _made = Namespaces::new(&[NETNS, OTHER]);
+    sh(OTHER, "ip link add d0 type veth peer name d1");
+    let forwarder = Forwarder::start(NETNS, &[], "", &["--state-only"]);
+    let tc = |line: &str| {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", OTHER, VISCUM, "tc"]).args(line.split_whitespace());
+        let output = command.env("VISCUM_SOCKET", forwarder.socket()).output().unwrap();
+        (output.status.code(), text(&output.stdout))
+    };
+    let add = "filter add dev d0 ingress protocol ip prio 1 u32 match u32 0 0 flowid 1:1";
+    assert_eq!(tc("qdisc add dev d0 ingress").0, Some(0));
+    assert_eq!(tc(add).0, Some(0));
+    let listed = tc("filter show dev d0 ingress").1;
+    assert!(listed.contains("fh 800::800"), "{listed}");
+    assert_eq!(tc("filter add dev d0 ingress protocol ip prio 2 u32 match u32 0 0 indev none0 flowid 1:1").0, Some(2));
+    sh(OTHER, "ip link del d0");
+    assert_eq!(tc("filter show dev d0 ingress").0, Some(1));
+    sh(OTHER, "ip link add d0 type veth peer name d1");
+    assert_eq!(tc("filter show dev d0 ingress"), (Some(0), String::new()));
+    assert_eq!(tc(add).0, Some(2));
+    assert_eq!(tc("qdisc add dev d0 ingress").0, Some(0));
+    forwarder.stop();
+}
+
 /// The authors' way of taking a rule away and putting it back, by tc itself, while datagrams come.
 #[test]
 fn a_script_that_deletes_and_adds_filters_under_load() {

@@ -53,11 +53,15 @@ pub fn tc(running: &mut Running, request: &Request, text: &str, tell: Tell<'_>) 
     let mut store =
         if running.state_only { std::mem::take(&mut running.rules.store) } else { running.rules.store.clone() };
     store.set_now_ms(monotonic_ms());
+    if running.state_only {
+        running.forget_gone(&mut store);
+    }
     let (code, changed) = match &request.batch {
         None => single(&mut store, running, request, tell),
         Some(name) => batch(&mut store, running, request, (name, text), tell),
     };
     if running.state_only {
+        running.forget_gone(&mut store);
         running.rules.store = store;
         return code;
     }

@@ -107,6 +107,16 @@ pub fn exists(key: &DeviceKey) -> Result<bool, HostError> {
     }
 }
 
+/// A device itself, whatever its name: its namespace and its index there.
+pub type Identity = (Option<netns::Identity>, u32);
+
+/// Which device has this name now; `None`: none has.
+#[must_use]
+pub fn identity(key: &DeviceKey) -> Option<Identity> {
+    let ask = || nix::net::if_::if_nametoindex(key.name.as_str()).ok().map(|index| (netns::own(), index));
+    netns::in_namespace(key.netns.as_deref(), ask).ok().flatten()
+}
+
 /// Whether the device has an `ingress` or `clsact` qdisc (they exclude each other).
 ///
 /// # Errors

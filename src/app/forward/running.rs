@@ -1,6 +1,6 @@
 //! A running forwarder: devices, workers, rules, counters, and what can be asked of it. It prints nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -92,6 +92,8 @@ pub struct Running {
     pub started_ms: u64,
     /// It keeps the state of tc and touches no device.
     pub state_only: bool,
+    /// Which devices the state is about, to notice when one of them is gone and another has its name.
+    seen: HashMap<DeviceKey, host::link::Identity>,
 }
 
 impl Running {
@@ -143,6 +145,7 @@ impl Running {
             stop_watching,
             started_ms,
             state_only,
+            seen: HashMap::new(),
         })
     }
 
@@ -254,6 +257,22 @@ impl Running {
         let rules = Runnable::new(store, self.rules.bypassed.clone(), !self.state_only)?;
         self.check_served(&rules)?;
         self.put_in_force(rules, false)
+    }
+
+    /// Forgets the state of devices that are gone, as the kernel does. For a state without forwarding: served devices are watched.
+    pub fn forget_gone(&mut self, store: &mut Store) {
+        let keys: Vec<DeviceKey> = store.states().map(|(_, key, _)| key.clone()).collect();
+        for key in keys {
+            let now = host::link::identity(&key);
+            let same = self.seen.get(&key).is_none_or(|seen| now.as_ref() == Some(seen));
+            if !same {
+                store.forget_device(&key);
+            }
+            match now {
+                Some(now) => drop(self.seen.insert(key, now)),
+                None => drop(self.seen.remove(&key)),
+            }
+        }
     }
 
     /// The devices that commands can name, as they are now.

@@ -146,6 +146,7 @@ impl Store {
             }
             Operation::Filter(filter) => {
                 filter.device.as_ref().map_or(Ok(()), known)?;
+                check_indev(netns, filter, devices)?;
                 let result = self.filter(netns, filter, devices);
                 applied.notes.extend(result.map_err(|e| e.after(&command.stderr))?);
             }
@@ -173,7 +174,8 @@ impl Store {
             }
             Operation::ChainShow(show) => {
                 show.device.as_ref().map_or(Ok(()), known)?;
-                applied.stdout = self.list_chains(&show.selection);
+                let selection = listing::Selection { netns: netns.map(str::to_owned), ..show.selection.clone() };
+                applied.stdout = self.list_chains(&selection);
             }
         }
         Ok(applied)
@@ -194,8 +196,19 @@ impl Store {
         let Some(device) = &show.device else { return Ok(()) };
         check_device(netns, device, devices)?;
         let clock = listing::Clock { now_ms: self.now_ms };
-        self.stream_filters(&show.selection, &show.options, counters, &clock, sink);
+        let selection = listing::Selection { netns: netns.map(str::to_owned), ..show.selection.clone() };
+        self.stream_filters(&selection, &show.options, counters, &clock, sink);
         Ok(())
+    }
+
+    /// Forgets what was attached to a device: it is gone, and so is what the kernel kept for it. Another may come by its name.
+    pub fn forget_device(&mut self, key: &DeviceKey) {
+        let state = self.device_ids.get(key).and_then(|id| self.states.remove(id));
+        let Some(DeviceState { ingress_block, egress_block, root_block, hook_u32, root_u32, .. }) = state else {
+            return;
+        };
+        [ingress_block, egress_block, root_block].into_iter().for_each(|block| self.drop_block(block));
+        [hook_u32, root_u32].into_iter().for_each(|common| self.drop_u32(common));
     }
 
     /// The number of a device; a new one if it has none yet.
@@ -254,6 +267,22 @@ impl Store {
     fn next_sequence(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
+    }
+}
+
+/// `tcf_change_indev()`.
+fn check_indev(
+    netns: Option<&str>,
+    filter: &super::filter::FilterCommand,
+    devices: &dyn Devices,
+) -> Result<(), TcError> {
+    let Some(super::filter::Kind::U32(spec)) = &filter.kind else { return Ok(()) };
+    match &spec.indev {
+        Some(word) if !devices.exists(&DeviceKey::new(netns, &word.text)) => {
+            let hint = format!("indev names a device; there is no {}", word.text);
+            Err(TcError::kernel("Network device not found", hint).at(word.token))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
