@@ -2,7 +2,7 @@
 
 pub mod selector;
 
-use super::super::action;
+use super::super::action::{self, ActionSpec, police};
 use super::super::args::Args;
 use super::super::command::Word;
 use super::super::error::TcError;
@@ -80,11 +80,21 @@ pub fn parse(args: &mut Args<'_>, handle: Option<&Word>) -> Result<U32Spec, TcEr
             }
             _ if matches(word, "action") => {
                 args.next_word()?;
-                spec.common.actions.extend(action::parse_list(args)?);
+                let actions = action::parse_list(args)?;
+                if !spec.common.old_police {
+                    spec.common.actions.extend(actions);
+                }
                 spec.terminal = true;
                 continue;
             }
-            _ if matches(word, "police") => return Err(TcError::unsupported("police", args.position())),
+            _ if matches(word, "police") => {
+                let token = args.position();
+                let (params, index) = police::parse_old(args)?;
+                spec.common.actions = vec![ActionSpec { params, index, token, complaint: String::new() }];
+                spec.common.old_police = true;
+                spec.terminal = true;
+                continue;
+            }
             "skip_hw" => spec.common.skip_hw = true,
             "skip_sw" => spec.common.skip_sw = true,
             _ => return Err(what_is(word, args.position())),

@@ -36,7 +36,9 @@ impl Store {
             return Err(error);
         }
         for slot in &slots {
-            if let Control::GotoChain(chain) = self.actions.get(*slot).action.control() {
+            let action = &self.actions.get(*slot).action;
+            let control = if let Action::Police(police) = action { police.exceed } else { action.control() };
+            if let Control::GotoChain(chain) = control {
                 self.block_mut(place).chain_or_new(chain);
             }
         }
@@ -59,7 +61,7 @@ impl Store {
         }
         let action = self.make_action(netns, spec)?;
         let index = if spec.index == 0 { self.actions.free_index(netns, kind) } else { spec.index };
-        let counters = self.allocate_words(crate::rules::ActionWord::LEN)?;
+        let counters = self.allocate_words(crate::rules::ActionWord::len(&action))?;
         let state = ActionState {
             netns: netns.map(str::to_owned),
             index,
@@ -101,6 +103,10 @@ impl Store {
             ActionParams::Skbmod(edit) => Action::Skbmod(edit.clone()),
             ActionParams::Csum(csum) => Action::Csum(csum.clone()),
             ActionParams::Pedit(pedit) => Action::Pedit(pedit.clone()),
+            ActionParams::Police(spec) => match spec.refused {
+                Some(refused) => return Err(refused.error()),
+                None => Action::Police(spec.police.clone()),
+            },
             ActionParams::Nat(nat) => Action::Nat(nat.clone()),
             ActionParams::Simple(simple) => {
                 Action::Simple(Simple { data: simple.data.clone().ok_or_else(nothing)?, control: simple.control })
