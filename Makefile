@@ -7,7 +7,7 @@ TEST_PACKAGES  = tshark bpftool util-linux
 CARGO ?= cargo
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: all build demo test nightly unit root-test fmt clippy install-packages install-test-packages clean
+.PHONY: all build demo test nightly tdc unit root-test fmt clippy install-packages install-test-packages clean
 
 all: build
 
@@ -22,6 +22,10 @@ test: install-packages install-test-packages
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) build
 	$(CARGO) test
+
+# The kernel's own tests of tc with `viscum tc` in its place; fetches them from Debian's linux-source-6.1.
+tdc: build install-test-packages
+	$(SUDO) tests/tdc/run
 
 # What takes longer than a change should wait for: random rules beside this machine's own kernel.
 nightly: install-packages install-test-packages

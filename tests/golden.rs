@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use viscum::app::replay::{Form, Options, replay};
+use viscum::app::replay::{Form, Options, Time, replay};
 
 /// The cases that come with the project, then others of the same kinds beside it, if there are any.
 pub fn cases() -> Vec<PathBuf> {
@@ -27,6 +27,7 @@ fn run(case: &Path, form: Form, out: &Path) {
         topology: Some(case.join("case.toml")),
         out: out.to_owned(),
         form,
+        time: Time::Replay,
     };
     replay(&options, &mut |_| {}).unwrap_or_else(|e| panic!("{}: {e}", case.display()));
 }

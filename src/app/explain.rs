@@ -43,7 +43,8 @@ pub enum Frames {
     One(Vec<u8>),
 }
 
-/// Explains frame by frame; `each` gets the text of each. Counters of frames before `from` count for `random determ`.
+/// Explains frame by frame; `each` gets the text of each. Frames before `from` count for `random determ` and policers, which go by the
+/// capture's time.
 ///
 /// # Errors
 /// [`ReplayError`].
@@ -73,10 +74,13 @@ pub fn explain(options: &Options, each: &mut dyn FnMut(&str)) -> Result<u64, Rep
             let mut reader = PcapReader::open(path)?;
             let mut number = 0;
             let mut explained = 0;
-            while let Some((_, frame)) = reader.next()? {
+            let mut first = None;
+            while let Some((time, frame)) = reader.next()? {
+                let since = time.saturating_sub(*first.get_or_insert(time));
+                engine.counters.now_ns = since.as_nanos() as i64 + 1;
                 number += 1;
                 if number < *from {
-                    let _not_asked_for = engine.receive(device, frame, 1);
+                    let _not_asked_for = engine.receive(device, frame, since);
                     continue;
                 }
                 if explained == *count {
@@ -227,10 +231,14 @@ fn describe(instance: &ActionInstance, names: &dyn Fn(DeviceId) -> String) -> St
         Action::Pedit(a) => action::pedit::text(a) + &action::pedit::keys_text(a),
         Action::Vlan(a) => action::vlan::text(a),
         Action::Nat(a) => action::nat::text(a),
+        Action::Police(a) => return one_line(&action::police::text(a, instance.index, (1, 1))),
         Action::Simple(a) => action::simple::text(a),
     };
-    let words: Vec<&str> = text.split_whitespace().collect();
-    format!("{} index {}", words.join(" "), instance.index)
+    format!("{} index {}", one_line(&text), instance.index)
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn verdict(end: End) -> String {

@@ -209,6 +209,9 @@ pub struct Replay {
     /// Which form of the rules runs
     #[arg(long, value_enum, default_value_t)]
     pub engine: Engine,
+    /// Let `police` go by the capture's times, not by that of the replay, which runs as fast as it can
+    #[arg(long)]
+    pub capture_time: bool,
 }
 
 /// Which form of the rules `replay` runs.

@@ -15,12 +15,14 @@ pub struct Refusal {
 /// Why a rule is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// skbmod, and the frame is not taken.
+    /// skbmod, csum, pedit, vlan or nat, and the frame is not taken.
     #[error(
-        "skbmod rewrites a frame and then leaves it to the kernel (`{control}`); a frame that is left to the kernel cannot \
+        "{action} rewrites a frame and then leaves it to the kernel (`{control}`); a frame that is left to the kernel cannot \
          be changed. Redirect or drop it after the rewrite, or let the kernel's own tc do this rule"
     )]
     RewriteThenPass {
+        /// Its kind.
+        action: &'static str,
         /// How the action list ends.
         control: String,
     },
@@ -50,6 +52,13 @@ pub enum Reason {
          into this prio, with the keys of the link in each; or let the kernel's own tc do this device"
     )]
     Link,
+    /// police that does not end in a drop or a redirect either way.
+    #[error(
+        "police decides by what came before, which the program cannot know; it can only take all frames of a rule. Let what exceeds \
+         be dropped and what conforms be redirected (`police … conform-exceed drop/pipe action mirred egress redirect …`), or let \
+         the kernel's own tc do this rule"
+    )]
+    Police,
     /// gact random.
     #[error("gact random decides anew each time; the program and the forwarder would not agree. Use a fixed control")]
     Random,

@@ -219,10 +219,20 @@ fn check_list(ruleset: &Ruleset, actions: &[ActionId], target: Target) -> Result
             }
             Action::Skbmod(_) | Action::Csum(_) | Action::Pedit(_) | Action::Vlan(_) | Action::Nat(_) => {
                 if unchanged {
-                    return Err(Reason::RewriteThenPass { control: control_name(listing.control) });
+                    return Err(Reason::RewriteThenPass {
+                        action: ruleset.action(*id).action.kind(),
+                        control: control_name(listing.control),
+                    });
                 }
             }
             Action::Simple(_) => {}
+            Action::Police(police) => {
+                let dropped =
+                    matches!(police.exceed, Control::Shot | Control::Stolen | Control::Queued | Control::Trap);
+                if !dropped || unchanged {
+                    return Err(Reason::Police);
+                }
+            }
             Action::Skbedit(edit) => {
                 let what = if edit.mark.is_some() {
                     "the mark"

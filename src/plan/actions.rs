@@ -100,6 +100,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
             Op::Csum { update, control } => self.csum(base, view, update, control),
             Op::Vlan { op, control } => self.vlan(base, view, op, control),
             Op::Nat { rule, control } => self.nat(base, view, rule, control),
+            Op::Police(number) => self.police(base, view, number),
             Op::Count { control } => {
                 self.counters.count_action(base, view.bytes);
                 After::Control(control)

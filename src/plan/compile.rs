@@ -71,6 +71,11 @@ impl Plan {
     /// See [`Refusal`]; rules that the front end made are not refused except for their size.
     pub fn compile(ruleset: &Ruleset) -> Result<Self, Refusal> {
         let mut plan = Self { hook_of: vec![[None; 2]; ruleset.devices.len()], ..Self::default() };
+        for (instance, police) in ruleset.policers() {
+            plan.policer_numbers.insert(instance.counters, number(plan.policers.len(), "policers")?);
+            plan.policers.push(police.policer());
+            plan.policer_words.push(instance.counters);
+        }
         for table in &ruleset.u32_tables {
             plan.u32_table(ruleset, table)?;
         }
@@ -224,6 +229,10 @@ impl Plan {
                     let edits = append(&mut self.edits, pedit.keys.iter().copied(), "pedit keys")?;
                     Op::Pedit { edits, control: pedit.control }
                 }
+                Action::Police(_) => {
+                    let number = self.policer_numbers.get(&instance.counters).copied();
+                    Op::Police(number.ok_or(Refusal::Dangling { what: "action", index: id.0 })?)
+                }
                 action => op(action),
             };
             steps.push(Step { counters: instance.counters, op });
@@ -290,7 +299,7 @@ pub(super) fn low48(mac: [u8; 6]) -> u64 {
     mac.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
-/// All but the words of `pedit`, which are in an array of their own.
+/// All but the words of `pedit` and policers, which are in arrays of their own.
 fn op(action: &Action) -> Op {
     match action {
         Action::Gact(gact) => match &gact.random {
@@ -324,6 +333,7 @@ fn op(action: &Action) -> Op {
         }
         Action::Pedit(pedit) => Op::Pedit { edits: Span::default(), control: pedit.control },
         Action::Vlan(vlan) => Op::Vlan { op: vlan.op, control: vlan.control },
+        Action::Police(police) => Op::Count { control: police.conform },
         Action::Nat(nat) => Op::Nat { rule: nat.rule, control: nat.control },
         Action::Simple(simple) => Op::Count { control: simple.control },
         Action::Csum(csum) => Op::Csum { update: csum.update, control: csum.control },

@@ -225,6 +225,8 @@ pub(super) enum Op {
         rule: NatRule,
         control: Control,
     },
+    /// One of `policers`.
+    Police(u32),
     /// Only counts: simple.
     Count {
         control: Control,

@@ -15,19 +15,23 @@ mod driver;
 mod filters;
 mod layout;
 mod packet;
+mod police;
 mod run;
 mod tables;
 mod vlan;
 
+pub use crate::rules::police::{Buckets, Tokens};
 pub use compile::Refusal;
 pub use driver::Driver;
 pub use packet::Packet;
 
 use layout::{Chain, Compare, Dispatch, FarKey, FarNode, Filter, Hook, Key, Node, Rule, Span, Step};
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::limits::MIRRED_NEST_MAX;
+use crate::rules::police::Policer;
 use crate::types::{DeviceId, Direction, DropReason, PacketMeta, PeditKey};
 
 /// A compiled ruleset.
@@ -53,6 +57,19 @@ pub struct Plan {
     compares: Vec<Compare>,
     steps: Vec<Step>,
     edits: Vec<PeditKey>,
+    policers: Vec<Policer>,
+    /// Where the counter words of each policer begin.
+    policer_words: Vec<u32>,
+    /// By where their words begin, to compile with.
+    policer_numbers: HashMap<u32, u32>,
+}
+
+impl Plan {
+    /// Where the counter words of each policer begin, in the order in which the plan numbers them.
+    #[must_use]
+    pub fn policers(&self) -> &[u32] {
+        &self.policer_words
+    }
 }
 
 /// Position of a hook in a [`Plan`]. Found once, when a port is opened: [`Plan::hook`].

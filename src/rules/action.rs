@@ -1,5 +1,6 @@
 //! Actions: what is done with a frame that a filter matched, and how to go on after it.
 
+use super::police::Police;
 use crate::types::{Checksums, DeviceId, MacAddr, NatRule, PacketType, PeditKey, VlanOp};
 
 /// Position of an action in [`super::Ruleset::actions`].
@@ -46,6 +47,8 @@ pub enum Action {
     Nat(Nat),
     /// `simple`: a text, which the kernel would print for each packet.
     Simple(Simple),
+    /// `police`: let by so much in a time.
+    Police(Police),
 }
 
 impl Action {
@@ -62,10 +65,11 @@ impl Action {
             Self::Vlan(_) => "vlan",
             Self::Nat(_) => "nat",
             Self::Simple(_) => "simple",
+            Self::Police(_) => "police",
         }
     }
 
-    /// How to go on after it (after a mirred redirect that cannot fail, unused).
+    /// How to go on after it (after a mirred redirect that cannot fail, unused; of police: with what conforms).
     #[must_use]
     pub const fn control(&self) -> Control {
         match self {
@@ -78,6 +82,7 @@ impl Action {
             Self::Vlan(a) => a.control,
             Self::Nat(a) => a.control,
             Self::Simple(a) => a.control,
+            Self::Police(a) => a.conform,
         }
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! node (filter)   base+0 rule hit   base+1 success   base+2.. success of each key, then of the mark
-//! action          base+0 bytes  +1 packets  +2 dropped  +3 overlimits  +4 first used  +5 last used  +6 state
+//! action          base+0 bytes  +1 packets  +2 dropped  +3 overlimits  +4 first used  +5 last used  +6 state (police: +6..+8)
 //! ```
 
-use super::{Classifier, Ruleset};
+use super::police::{Buckets, Tokens};
+use super::{Action, Classifier, Ruleset};
 
 /// Words of a filter's node, from its base.
 pub struct NodeWord;
@@ -51,6 +52,25 @@ impl ActionWord {
     pub const STATE: u32 = 6;
     /// How many words an action takes.
     pub const LEN: u32 = 7;
+    /// How many words `police` takes: its tokens are three. Workers keep them elsewhere, see `worker::buckets`.
+    pub const POLICE_LEN: u32 = 9;
+
+    /// How many words this action takes.
+    #[must_use]
+    pub const fn len(action: &Action) -> u32 {
+        match action {
+            Action::Police(_) => Self::POLICE_LEN,
+            Action::Gact(_)
+            | Action::Mirred(_)
+            | Action::Skbedit(_)
+            | Action::Skbmod(_)
+            | Action::Csum(_)
+            | Action::Pedit(_)
+            | Action::Vlan(_)
+            | Action::Nat(_)
+            | Action::Simple(_) => Self::LEN,
+        }
+    }
 }
 
 /// Where evaluation counts to. Implemented by plain memory and by a worker's atomics.
@@ -63,6 +83,9 @@ pub trait CounterSink {
     fn set(&mut self, word: u32, value: u64);
     /// Milliseconds on the clock of the times, at least 1. Read once per burst, not per call.
     fn now_ms(&self) -> u64;
+    /// Takes what a packet of `bytes` costs from the buckets of a policer: that with words at `base`, which is number `policer` of
+    /// [`Ruleset::policers`]. False: there is not enough.
+    fn take_tokens(&mut self, base: u32, policer: u32, buckets: &Buckets, bytes: u32) -> bool;
 
     /// Counts one execution of the action whose words start at `base`.
     fn count_action(&mut self, base: u32, bytes: u64) {
@@ -89,13 +112,15 @@ pub struct Counters {
     pub words: Vec<u64>,
     /// What [`CounterSink::now_ms`] answers.
     pub now_ms: u64,
+    /// The same time in nanoseconds, at least 1: what policers go by.
+    pub now_ns: i64,
 }
 
 impl Counters {
     /// All zero, for a ruleset with this many words.
     #[must_use]
     pub fn new(word_count: u32) -> Self {
-        Self { words: vec![0; word_count as usize], now_ms: 1 }
+        Self { words: vec![0; word_count as usize], now_ms: 1, now_ns: 1 }
     }
 
     /// Adds what another set of counters of the same ruleset (or an older one) counted. Of the times, the first and the last stay.
@@ -122,6 +147,7 @@ impl Counters {
     }
 
     fn merge_action(&mut self, from: &dyn CounterSource, base: u32) {
+        // The further words of a policer are its own of each owner: they are no counts.
         for offset in
             [ActionWord::BYTES, ActionWord::PACKETS, ActionWord::DROPS, ActionWord::OVERLIMITS, ActionWord::STATE]
         {
@@ -159,5 +185,17 @@ impl CounterSink for Counters {
 
     fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    fn take_tokens(&mut self, base: u32, _policer: u32, buckets: &Buckets, bytes: u32) -> bool {
+        let at = (base + ActionWord::STATE) as usize;
+        let [since, left, peak] = [0, 1, 2].map(|word| self.words[at + word] as i64);
+        match buckets.take(Tokens { at: since, left, peak }, self.now_ns, bytes) {
+            Some(Tokens { at: since, left, peak }) => {
+                self.words[at..at + 3].copy_from_slice(&[since, left, peak].map(|word| word as u64));
+                true
+            }
+            None => false,
+        }
     }
 }

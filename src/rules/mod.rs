@@ -7,6 +7,7 @@ pub mod action;
 pub mod counters;
 pub mod eval;
 pub mod filter;
+pub mod police;
 
 pub use action::{
     Action, ActionId, ActionInstance, Control, Csum, Gact, Mirred, MirredMode, Nat, Pedit, Random, RandomKind, Simple,
@@ -51,6 +52,22 @@ impl Ruleset {
     #[must_use]
     pub fn action(&self, id: ActionId) -> &ActionInstance {
         &self.actions[id.index()]
+    }
+
+    /// The actions that are policers, in the order of their ids.
+    pub fn policers(&self) -> impl Iterator<Item = (&ActionInstance, &police::Police)> {
+        self.actions.iter().filter_map(|instance| match &instance.action {
+            Action::Police(police) => Some((instance, police)),
+            Action::Gact(_)
+            | Action::Mirred(_)
+            | Action::Skbedit(_)
+            | Action::Skbmod(_)
+            | Action::Csum(_)
+            | Action::Pedit(_)
+            | Action::Vlan(_)
+            | Action::Nat(_)
+            | Action::Simple(_) => None,
+        })
     }
 
     /// The id of a device that the rules name.

@@ -83,7 +83,7 @@ impl TcError {
             exit_code: exit::KERNEL,
             messages: vec![format!("viscum does not support {what}")],
             hint: "leave this rule to the kernel's own tc, or write it with u32, flower or matchall and gact, mirred, \
-                   skbedit, skbmod, csum, pedit, vlan, nat or simple"
+                   skbedit, skbmod, csum, pedit, vlan, nat, police or simple"
                 .to_owned(),
             token: Some(token),
         }

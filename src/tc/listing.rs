@@ -242,7 +242,7 @@ impl Store {
             return if options.pretty { format!("{all:#}\n") } else { format!("{all}\n") };
         }
         let mut text = format!("total acts {total}\n");
-        numbered.for_each(|(order, state)| source.action_text(order, state, false, &mut text));
+        numbered.for_each(|(order, state)| source.action_text(Some(order), state, false, &mut text));
         text
     }
 

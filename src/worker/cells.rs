@@ -1,9 +1,12 @@
 //! Counters that one worker writes and anybody reads: atomics without locks. No meaning of a word is known here.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 
+use super::buckets::{AllTokens, SharedTokens};
+use crate::plan::Buckets;
 use crate::rules::{CounterSink, CounterSource};
 use crate::types::DropReason;
 
@@ -26,7 +29,7 @@ impl Cells {
     /// The worker's end: counts, with times at `now_ms` (at least 1).
     #[must_use]
     pub fn writer(&self, now_ms: u64) -> Writer<'_> {
-        Writer { words: &self.words, now_ms: now_ms.max(1) }
+        Writer { words: &self.words, now_ms: now_ms.max(1), now_ns: 1, tokens: &[] }
     }
 }
 
@@ -41,6 +44,16 @@ impl CounterSource for Cells {
 pub struct Writer<'a> {
     words: &'a [AtomicU64],
     now_ms: u64,
+    now_ns: i64,
+    tokens: &'a [Arc<SharedTokens>],
+}
+
+impl<'a> Writer<'a> {
+    /// With the tokens of policers, at `now_ns` (at least 1) on the same clock. Without, whatever a policer limits exceeds.
+    #[must_use]
+    pub fn with_tokens(self, tokens: &'a AllTokens, now_ns: i64) -> Self {
+        Self { tokens: tokens.list(), now_ns: now_ns.max(1), ..self }
+    }
 }
 
 impl CounterSink for Writer<'_> {
@@ -58,6 +71,10 @@ impl CounterSink for Writer<'_> {
 
     fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    fn take_tokens(&mut self, _base: u32, policer: u32, buckets: &Buckets, bytes: u32) -> bool {
+        self.tokens.get(policer as usize).is_some_and(|tokens| tokens.take(buckets, self.now_ns, bytes))
     }
 }
 

@@ -3,7 +3,13 @@
 /// Milliseconds, at least 1.
 #[must_use]
 pub fn monotonic_ms() -> u64 {
+    (monotonic_ns() as u64 / 1_000_000).max(1)
+}
+
+/// Nanoseconds, at least 1.
+#[must_use]
+pub fn monotonic_ns() -> i64 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     let now = now.expect("every Linux has CLOCK_MONOTONIC");
-    (now.tv_sec() as u64 * 1000 + now.tv_nsec() as u64 / 1_000_000).max(1)
+    (now.tv_sec() * 1_000_000_000 + now.tv_nsec()).max(1)
 }

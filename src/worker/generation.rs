@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::buckets::AllTokens;
 use super::cells::Cells;
 use crate::plan::{HookIndex, Plan};
 use crate::types::{DeviceId, MacAddr};
@@ -60,6 +61,8 @@ pub struct Generation {
     pub up: Arc<[AtomicBool]>,
     /// What this worker counts under these rules.
     pub cells: Cells,
+    /// What is in the buckets of policers: shared by all workers, and by the rules before and after.
+    pub tokens: AllTokens,
 }
 
 impl Generation {

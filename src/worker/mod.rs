@@ -1,5 +1,6 @@
 //! The threads that forward: one per queue, pinned, both directions, in bursts. They parse no text and open no device.
 
+mod buckets;
 pub mod cells;
 mod clock;
 mod crossing;
@@ -11,8 +12,9 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+pub use buckets::AllTokens;
 pub use cells::{Cells, PortCells, WorkerCells};
-pub use clock::monotonic_ms;
+pub use clock::{monotonic_ms, monotonic_ns};
 pub use generation::{Egress, Generation, Lane, OnPass};
 pub use pool::{Pool, Seat, Worker, WorkerError};
 pub use run::{Ended, Idle, Shared};

@@ -201,6 +201,7 @@ fn spawn(index: usize, seat: Seat, crossings: &[Crossing], idle: Idle) -> Result
         index,
         staging: Staging::new(frame_len_max, 0x9e37_79b9 ^ (index as u32 + 1)),
         now_ms: 1,
+        now_ns: 1,
     };
     let core = seat.core;
     let of_thread = Arc::clone(&shared);

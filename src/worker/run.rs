@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 
 use super::cells::{WorkerCells, bump};
-use super::clock::monotonic_ms;
+use super::clock::monotonic_ns;
 use super::generation::Generation;
 use super::step::{Engine, Rules};
 use crate::port::PortStats;
@@ -70,7 +70,8 @@ pub(super) fn run(mut engine: Engine, shared: &Shared, idle: Idle) -> Ended {
     let mut rounds = 0_u32;
     let mut told_to_stop = None;
     loop {
-        engine.now_ms = monotonic_ms();
+        engine.now_ns = monotonic_ns();
+        engine.now_ms = engine.now_ns as u64 / 1_000_000;
         let worked = engine.step(&rules);
         take_new_rules(&mut rules, shared);
         rounds = rounds.wrapping_add(1);

@@ -32,6 +32,7 @@ pub(super) struct Engine {
     pub index: usize,
     pub staging: Staging,
     pub now_ms: u64,
+    pub now_ns: i64,
 }
 
 impl Engine {
@@ -99,7 +100,7 @@ impl Engine {
             Err(reason) => return Disposition::Dropped { device: DeviceId(0), reason },
         };
         let mut packet = Packet::new(room, received.start..len, received.meta);
-        let mut counters = generation.cells.writer(self.now_ms);
+        let mut counters = generation.cells.writer(self.now_ms).with_tokens(&generation.tokens, self.now_ns);
         self.staging.begin(&generation.up);
         let verdict = generation.plan.run(hook, &mut packet, &mut counters, &mut self.staging);
         let (at, tag) = (packet.frame(), packet.meta.tag);

@@ -17,7 +17,7 @@ use crate::port::{Batch, FramePool, Mem, PoolConfig, Port};
 use crate::rules::{ActionWord, CounterSource, Ruleset};
 use crate::tc::{AnyDevice, load};
 use crate::types::{DeviceKey, Direction, DropReason, MacAddr};
-use crate::worker::Cells;
+use crate::worker::{AllTokens, Cells};
 
 /// A worker with a port in memory for each device.
 struct Bench {
@@ -52,6 +52,7 @@ fn generation(id: u64, text: &str, devices: &[&str], on_pass: OnPass) -> Arc<Gen
         egress: ruleset.devices.iter().map(egress).collect(),
         up: ruleset.devices.iter().map(|_| AtomicBool::new(true)).collect(),
         cells: Cells::new(ruleset.counter_words),
+        tokens: AllTokens::new(plan.policers(), &AllTokens::default()),
         plan: Arc::new(plan),
     })
 }
@@ -69,6 +70,7 @@ impl Bench {
             crossings: vec![Crossing::new(8, 2048, Arc::new(nix::sys::eventfd::EventFd::new().unwrap()))],
             index: 0,
             now_ms: 5,
+            now_ns: 5_000_000,
         };
         let rules = Rules { current: generation(1, text, devices, on_pass), previous: None, switched: true };
         Self { engine, rules, devices: devices.iter().map(ToString::to_string).collect() }
@@ -231,6 +233,28 @@ fn a_tag_without_room_for_it_drops_the_frame_and_is_counted() {
         assert!(out.iter().all(|(device, bytes)| device == "b" && *bytes == tagged), "{len} bytes");
     }
     assert_eq!(bench.dropped(0, DropReason::TooLong), 2, "the frame and its copy");
+}
+
+#[test]
+fn a_policer_lets_by_what_it_holds_and_more_when_time_has_passed() {
+    let rules = "tc qdisc add dev a ingress\ntc filter add dev a parent ffff: prio 1 protocol ip matchall \
+        action police pkts_rate 10 pkts_burst 3 conform-exceed drop/pipe action mirred egress redirect dev b\n";
+    let mut bench = Bench::new(rules, &["a", "b"], OnPass::NoStack);
+    let passed = |bench: &mut Bench| (0..5).filter(|_| !bench.one("a", &udp(7)).is_empty()).count();
+    assert_eq!(passed(&mut bench), 3);
+    bench.engine.now_ns += 200_000_000;
+    assert_eq!(passed(&mut bench), 2, "two tenths of a second are two packets");
+    // New rules with the same action: what it holds stays.
+    bench.engine.now_ns += 100_000_000;
+    let tokens = bench.rules.current.tokens.clone();
+    let mut newer = Arc::into_inner(generation(2, rules, &["a", "b"], OnPass::NoStack)).unwrap();
+    newer.tokens = AllTokens::new(newer.plan.policers(), &tokens);
+    bench.rules.current = Arc::new(newer);
+    assert_eq!(passed(&mut bench), 1);
+    let action = bench.rules.current.plan.policers()[0];
+    let word = |word| bench.rules.current.cells.word(action + word);
+    assert_eq!([word(ActionWord::PACKETS), word(ActionWord::DROPS), word(ActionWord::OVERLIMITS)], [5, 4, 4]);
+    assert_eq!(bench.dropped(0, DropReason::Rule), 2 + 3 + 4);
 }
 
 #[test]

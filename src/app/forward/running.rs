@@ -14,7 +14,7 @@ use crate::host;
 use crate::rules::Counters;
 use crate::tc::{Note, Store};
 use crate::types::{DeviceKey, Direction};
-use crate::worker::{Idle, Pool, Seat, WorkerError, monotonic_ms};
+use crate::worker::{AllTokens, Idle, Pool, Seat, WorkerError, monotonic_ms};
 
 /// Why the forwarder could not start, or not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +118,9 @@ impl Running {
         let up = watch(&ruleset.devices, &stop_watching);
         let mut seats = Vec::new();
         let cores = cores(config, layout.workers());
-        for (worker, rules) in generations(1, &ruleset, &plan, &layout, &served, &up).into_iter().enumerate() {
+        for (worker, rules) in
+            generations(1, &ruleset, &plan, &layout, &served, &up, &AllTokens::default()).into_iter().enumerate()
+        {
             let (pool, ports) = open(worker, &layout, &served, config)?;
             seats.push(Seat { core: cores[worker], pool, ports, rules });
         }
@@ -293,8 +295,12 @@ impl Running {
             self.up = watch(keys, &self.stop_watching);
         }
         let id = self.generation + 1;
-        let new = generations(id, &ruleset, &plan, &self.layout, &self.served, &self.up);
         let old: Vec<_> = self.pool.workers.iter().map(|w| w.shared.rules.load_full()).collect();
+        let tokens = match old.first() {
+            Some(generation) if !from_zero => generation.tokens.clone(),
+            Some(_) | None => AllTokens::default(),
+        };
+        let new = generations(id, &ruleset, &plan, &self.layout, &self.served, &self.up, &tokens);
         self.pool.publish(new)?;
         self.generation = id;
         let updated = self.update_programs(changes, id, from_zero);
@@ -341,7 +347,8 @@ impl Running {
             bypassed: self.rules.ruleset.devices.iter().cloned().collect(),
         };
         if let Ok((ruleset, plan)) = nothing.compile() {
-            let new = generations(id, &ruleset, &plan, &self.layout, &self.served, &self.up);
+            let tokens = in_force.first().map(|generation| generation.tokens.clone()).unwrap_or_default();
+            let new = generations(id, &ruleset, &plan, &self.layout, &self.served, &self.up, &tokens);
             // A worker that does not answer is ended all the same, below.
             let _stuck = self.pool.publish(new);
         }

@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::port::{AfPacket, AfXdp, Batch, FramePool, PacketConfig, PoolConfig, Port, Tap, TapConfig, XdpConfig};
 use crate::rules::Ruleset;
 use crate::types::Direction;
-use crate::worker::{Cells, Egress, Generation, Lane, OnPass};
+use crate::worker::{AllTokens, Cells, Egress, Generation, Lane, OnPass};
 
 /// Ethernet header and two tags, beside the MTU.
 const HEADERS_LEN: usize = 14 + 2 * VLAN_TAG_LEN;
@@ -169,7 +169,7 @@ pub fn forget_seen(pool: &mut FramePool, ports: &mut [Port]) {
     }
 }
 
-/// The generations of one set of rules, one per worker.
+/// The generations of one set of rules, one per worker. Policers that were there before keep their tokens.
 #[must_use]
 pub fn generations(
     id: u64,
@@ -178,7 +178,9 @@ pub fn generations(
     layout: &Layout,
     served: &[Served],
     up: &Arc<[AtomicBool]>,
+    tokens_before: &AllTokens,
 ) -> Vec<Generation> {
+    let tokens = AllTokens::new(plan.policers(), tokens_before);
     (0..layout.workers())
         .map(|worker| Generation {
             id,
@@ -194,6 +196,7 @@ pub fn generations(
                 .collect(),
             up: Arc::clone(up),
             cells: Cells::new(ruleset.counter_words),
+            tokens: tokens.clone(),
         })
         .collect()
 }

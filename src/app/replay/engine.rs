@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::topology::Case;
 use crate::plan::{Driver, Plan, Refusal};
@@ -89,9 +90,10 @@ impl Engine {
         Ok(Self { ruleset, topology, counters, form, plan, random: 1 })
     }
 
-    /// What happens when the device receives this frame at `now_ms` (at least 1).
-    pub fn receive(&mut self, device: DeviceId, frame: &[u8], now_ms: u64) -> Vec<Event> {
-        self.counters.now_ms = now_ms;
+    /// What happens when the device receives this frame so long after the rules were made.
+    pub fn receive(&mut self, device: DeviceId, frame: &[u8], since: Duration) -> Vec<Event> {
+        self.counters.now_ms = since.as_millis() as u64 + 1;
+        self.counters.now_ns = since.as_nanos() as i64 + 1;
         let random = &mut self.random;
         let mut below = |bound: u32| {
             *random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -116,8 +116,10 @@ fn labels(ruleset: &Ruleset, actions: &[ActionId]) -> Vec<(String, u32)> {
     actions
         .iter()
         .enumerate()
-        .map(|(order, id)| {
-            let instance = ruleset.action(*id);
+        .map(|(order, id)| (order, ruleset.action(*id)))
+        // The old word `police` is listed without a line of its own for the action.
+        .filter(|(_, instance)| !matches!(&instance.action, Action::Police(police) if police.compat))
+        .map(|(order, instance)| {
             // As the listing begins: tc writes this one with a capital.
             let kind = if matches!(instance.action, Action::Simple(_)) { "Simple" } else { instance.action.kind() };
             (format!("{} {kind}", order + 1), instance.counters)

@@ -36,6 +36,17 @@ pub struct Options {
     pub out: PathBuf,
     /// Which form of the rules runs.
     pub form: Form,
+    /// What time it is for the rules.
+    pub time: Time,
+}
+
+/// What policers and the times in listings go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Time {
+    /// The time of the replay: frames come as fast as they are read.
+    Replay,
+    /// The times in the capture.
+    Capture,
 }
 
 /// What a replay came to.
@@ -109,9 +120,14 @@ pub fn replay(options: &Options, progress: &mut dyn FnMut(u64)) -> Result<Summar
     let mut summary = Summary { refused_lines: loaded.refused, ..Summary::default() };
     let start = Instant::now();
     let mut last_told = start;
-    while let Some((_, frame)) = reader.next()? {
+    let mut first = None;
+    while let Some((time, frame)) = reader.next()? {
         summary.frames += 1;
-        let events = engine.receive(device, frame, start.elapsed().as_millis() as u64 + 1);
+        let since = match options.time {
+            Time::Replay => start.elapsed(),
+            Time::Capture => time.saturating_sub(*first.get_or_insert(time)),
+        };
+        let events = engine.receive(device, frame, since);
         tally(&mut summary, &events);
         let moved = hits.as_mut().map(|h| h.since_last(&engine.counters));
         output.frame(summary.frames, frame, &events, &engine.topology, &case, moved)?;

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use crate::app::replay::{Form, Options, replay as run};
+use crate::app::replay::{Form, Options, Time, replay as run};
 use crate::cli::args::{Engine, Replay};
 use crate::cli::render;
 
@@ -18,6 +18,7 @@ pub fn replay(args: Replay) -> anyhow::Result<ExitCode> {
             Engine::Plan => Form::Plan,
             Engine::Eval => Form::Eval,
         },
+        time: if args.capture_time { Time::Capture } else { Time::Replay },
     };
     let terminal = std::io::stderr().is_terminal();
     let mut told = false;

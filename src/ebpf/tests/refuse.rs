@@ -1,11 +1,12 @@
 //! What is refused, and how it is said. No privilege needed.
 
 use crate::ebpf::{Reason, Target, steer, takes};
+use crate::rules::police::{Limit, Police};
 use crate::rules::{
     Action, ActionId, ActionInstance, Chain, Classifier, Control, Filter, Gact, Hook, MatchallRule, Mirred, MirredMode,
-    Random, RandomKind, Ruleset, Skbedit, Skbmod,
+    Nat, Random, RandomKind, Ruleset, Skbedit, Skbmod, Vlan,
 };
-use crate::types::{DeviceId, DeviceKey, Direction, PacketType, Protocol};
+use crate::types::{DeviceId, DeviceKey, Direction, NatRule, PacketType, Protocol, VlanOp};
 
 fn ruleset(actions: Vec<Action>) -> Ruleset {
     let ids = (0..actions.len() as u32).map(ActionId).collect();
@@ -64,6 +65,33 @@ fn the_scenarios_rules_are_taken() {
     assert!(takes(&ruleset(vec![gact(Control::Reclassify)]), DeviceId(0)));
     assert!(takes(&ruleset(vec![gact(Control::GotoChain(0))]), DeviceId(0)), "a chain to itself ends in a drop");
     assert!(!takes(&ruleset(vec![gact(Control::GotoChain(9))]), DeviceId(0)), "a chain that is not there accepts");
+}
+
+#[test]
+fn a_policer_is_taken_only_where_the_frame_is_taken_either_way() {
+    let police =
+        |exceed, conform| Action::Police(Police { mtu: 100, limit: Limit::None, exceed, conform, compat: false });
+    let redirect = || mirred(MirredMode::Redirect, Direction::Egress);
+    for target in [Target::Xdp, Target::DropBehind] {
+        assert_eq!(reason(vec![police(Control::Shot, Control::Pipe), redirect()], target), None);
+        assert_eq!(reason(vec![police(Control::Shot, Control::Pass)], target), Some(Reason::Police));
+        assert_eq!(reason(vec![police(Control::Pass, Control::Pipe), redirect()], target), Some(Reason::Police));
+        assert_eq!(reason(vec![police(Control::Pipe, Control::Shot), redirect()], target), Some(Reason::Police));
+    }
+}
+
+#[test]
+fn tags_and_addresses_change_only_on_frames_that_are_taken() {
+    let vlan = |control| Action::Vlan(Vlan { op: VlanOp::Pop, control });
+    let nat = |control| Action::Nat(Nat { rule: NatRule { egress: true, old: 0, new: 0, mask: 0 }, control });
+    for action in [vlan, nat] as [fn(Control) -> Action; 2] {
+        let redirect = mirred(MirredMode::Redirect, Direction::Egress);
+        assert_eq!(reason(vec![action(Control::Pipe), redirect], Target::Xdp), None);
+        for control in [Control::Pass, Control::Continue, Control::Reclassify, Control::GotoChain(1)] {
+            let refused = reason(vec![action(control)], Target::Xdp);
+            assert!(matches!(refused, Some(Reason::RewriteThenPass { .. })), "{control:?}: {refused:?}");
+        }
+    }
 }
 
 #[test]

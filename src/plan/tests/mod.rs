@@ -52,7 +52,7 @@ impl Reached {
         println!("{summary}");
         assert!(self.pairs >= 100_000, "{summary}");
         assert!(self.counted * 3 > self.pairs, "too few frames match a rule: {summary}");
-        assert!(self.rewritten * 50 > self.pairs, "too few frames are rewritten: {summary}");
+        assert!(self.rewritten * 100 > self.pairs, "too few frames are rewritten: {summary}");
         let drops = [
             DropReason::Rule,
             DropReason::Consumed,
@@ -90,6 +90,7 @@ impl<'a> Twins<'a> {
         let seed = self.seed;
         let before = self.slow.clone();
         (self.slow.now_ms, self.fast.now_ms) = (now_ms, now_ms);
+        (self.slow.now_ns, self.fast.now_ns) = (now_ms as i64 * 20_000_000, now_ms as i64 * 20_000_000);
         let mut chance = SmallRng::seed_from_u64(now_ms);
         let slow = Network { ruleset: self.ruleset, topology: self.topology }.receive(
             device,

@@ -8,6 +8,7 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 
 use super::frames::{ADDRESSES, MACS, pick};
+use crate::rules::police::{Limit, Police, Rate};
 use crate::rules::{
     Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Csum, Filter, FlowerKey, FlowerRule,
     Gact, Hook, MatchallRule, Mirred, MirredMode, Nat, NodeWord, Pedit, PortMatch, Random, RandomKind, Ruleset, Simple,
@@ -106,7 +107,8 @@ fn has_jump(action: &Action) -> bool {
         | Action::Pedit(_)
         | Action::Vlan(_)
         | Action::Nat(_)
-        | Action::Simple(_) => None,
+        | Action::Simple(_)
+        | Action::Police(_) => None,
     };
     [Some(action.control()), random].into_iter().flatten().any(|c| matches!(c, Control::Jump(_)))
 }
@@ -165,7 +167,7 @@ impl Maker<'_> {
     }
 
     fn instance(&mut self, index: u32) -> ActionInstance {
-        let kind = self.rng.gen_range(0..20);
+        let kind = self.rng.gen_range(0..22);
         // What only rewrites is mostly followed by something that sends the frame on.
         let control = if kind > 5 && self.chance(0.5) { Control::Pipe } else { self.control() };
         let action = match kind {
@@ -184,6 +186,7 @@ impl Maker<'_> {
                 extended: true,
                 control,
             }),
+            20 | 21 => Action::Police(self.police(control)),
             17 | 18 => Action::Nat(Nat { rule: self.nat_rule(), control }),
             19 => Action::Simple(Simple { data: "seen".to_owned(), control }),
             14..=16 => Action::Vlan(Vlan { op: self.vlan_op(), control }),
@@ -197,7 +200,26 @@ impl Maker<'_> {
                 control,
             }),
         };
-        ActionInstance { index, action, counters: self.words(ActionWord::LEN) }
+        let words = ActionWord::len(&action);
+        ActionInstance { index, action, counters: self.words(words) }
+    }
+
+    fn police(&mut self, exceed: Control) -> Police {
+        let rate = Rate {
+            bytes_per_s: pick(self.rng, &[12, 1000, 100_000, 10_000_000]),
+            overhead: pick(self.rng, &[0, 0, 14]),
+            mpu: pick(self.rng, &[0, 64]),
+            atm: self.chance(0.2),
+        };
+        let burst_ticks = self.rng.gen_range(0..4_000_000);
+        let limit = match self.rng.gen_range(0..4) {
+            0 => Limit::None,
+            1 => Limit::Packets { per_s: self.rng.gen_range(1..1000), burst_ticks },
+            _ => {
+                Limit::Bytes { rate, burst_ticks, peak: self.maybe(0.3, |_| Rate { bytes_per_s: 20_000_000, ..rate }) }
+            }
+        };
+        Police { mtu: pick(self.rng, &[60, 100, u32::MAX]), limit, exceed, conform: self.control(), compat: false }
     }
 
     fn nat_rule(&mut self) -> NatRule {
@@ -306,6 +328,7 @@ impl Maker<'_> {
                         | Action::Vlan(_)
                         | Action::Nat(_)
                         | Action::Simple(_)
+                        | Action::Police(_)
                 )
             });
         }

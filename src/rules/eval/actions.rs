@@ -3,6 +3,7 @@
 use super::trace::Step;
 use super::{Outcome, Run, Skb};
 use crate::limits::{ACTIONS_PER_FILTER_MAX, ETHERNET_LEN, MIRRED_NEST_MAX};
+use crate::rules::police::Police;
 use crate::rules::{
     Action, ActionId, ActionWord, Control, CounterSink, Csum, Gact, Mirred, MirredMode, Nat, RandomKind, Skbedit,
     Skbmod,
@@ -75,6 +76,7 @@ impl Run<'_> {
             Action::Csum(csum) => self.csum(csum, base, skb, bytes),
             Action::Vlan(vlan) => self.vlan(vlan, base, skb, bytes),
             Action::Nat(nat) => self.nat(nat, base, skb, bytes),
+            Action::Police(police) => self.police(police, base, skb, bytes),
             Action::Simple(simple) => {
                 self.counters.count_action(base, bytes);
                 Outcome::Control(simple.control)
@@ -157,6 +159,24 @@ impl Run<'_> {
             return Outcome::Control(Control::Shot);
         }
         Outcome::Control(csum.control)
+    }
+
+    /// `tcf_police_act()`, net/sched/act_police.c.
+    fn police(&mut self, police: &Police, base: u32, skb: &Skb, bytes: u64) -> Outcome {
+        self.counters.count_action(base, bytes);
+        let whole_len = bytes + if self.at_ingress() { skb.network() as u64 } else { 0 };
+        let buckets = police.policer().buckets;
+        let conforms = whole_len <= u64::from(police.mtu)
+            && buckets.is_none_or(|buckets| self.counters.take_tokens(base, 0, &buckets, bytes as u32));
+        let control = if conforms { police.conform } else { police.exceed };
+        if !conforms {
+            self.counters.add(base + ActionWord::OVERLIMITS, 1);
+        }
+        // What conforms to an MTU alone is not counted as dropped even if it is.
+        if control == Control::Shot && !(conforms && buckets.is_none()) {
+            self.counters.add(base + ActionWord::DROPS, 1);
+        }
+        Outcome::Control(control)
     }
 
     /// `tcf_nat_act()`, net/sched/act_nat.c. With control `drop` nothing is translated.

@@ -5,6 +5,7 @@ pub mod gact;
 pub mod mirred;
 pub mod nat;
 pub mod pedit;
+pub mod police;
 pub mod simple;
 pub mod skbedit;
 pub mod skbmod;
@@ -72,6 +73,8 @@ pub enum ActionParams {
     Nat(Nat),
     /// `simple`.
     Simple(simple::SimpleSpec),
+    /// `police`.
+    Police(police::PoliceSpec),
 }
 
 impl ActionParams {
@@ -88,6 +91,7 @@ impl ActionParams {
             Self::Vlan(_) => "vlan",
             Self::Nat(_) => "nat",
             Self::Simple(_) => "simple",
+            Self::Police(_) => "police",
         }
     }
 }
@@ -106,11 +110,11 @@ pub struct MirredSpec {
 }
 
 /// The kinds of action that viscum has, by tc's names.
-pub const KINDS: &[&str] = &["gact", "mirred", "skbedit", "skbmod", "csum", "pedit", "vlan", "nat", "simple"];
+pub const KINDS: &[&str] = &["gact", "mirred", "skbedit", "skbmod", "csum", "pedit", "vlan", "nat", "simple", "police"];
 
 /// Kinds of action that tc has and viscum does not (yet).
 const OTHER_KINDS: &[&str] =
-    &["bpf", "connmark", "ct", "ctinfo", "gate", "ife", "ipt", "mpls", "police", "sample", "tunnel_key", "xt"];
+    &["bpf", "connmark", "ct", "ctinfo", "gate", "ife", "ipt", "mpls", "sample", "tunnel_key", "xt"];
 
 /// Parses an action list (`parse_action()`, tc/m_action.c): the word after `action` is the current one.
 ///
@@ -183,6 +187,7 @@ fn one(args: &mut Args<'_>) -> Result<ActionSpec, TcError> {
         "vlan" => vlan::parse(args)?,
         "nat" => nat::parse(args)?,
         "simple" => simple::parse(args)?,
+        "police" => police::parse(args, false)?,
         _ if gact::control_word(word).is_none() && OTHER_KINDS.contains(&word) => {
             return Err(TcError::unsupported(&format!("the action {word}"), token));
         }

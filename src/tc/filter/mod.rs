@@ -80,6 +80,8 @@ pub struct Common {
     pub classid: Option<u32>,
     /// `action …`.
     pub actions: Vec<ActionSpec>,
+    /// The only action is a policer by the old word `police`: the kernel then takes no other.
+    pub old_police: bool,
     /// `skip_hw`.
     pub skip_hw: bool,
     /// `skip_sw`: the kernel refuses it on devices that cannot offload, and so do we.

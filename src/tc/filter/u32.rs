@@ -3,7 +3,7 @@
 pub mod selector;
 mod tables;
 
-use super::super::action;
+use super::super::action::{self, ActionSpec, police};
 use super::super::args::Args;
 use super::super::command::Word;
 use super::super::error::TcError;
@@ -105,11 +105,27 @@ pub fn parse(args: &mut Args<'_>, handle: Option<&Word>) -> Result<U32Spec, TcEr
             }
             _ if matches(word, "action") => {
                 args.next_word()?;
-                spec.common.actions.extend(action::parse_list(args)?);
+                let actions = action::parse_list(args)?;
+                if !spec.common.old_police {
+                    spec.common.actions.extend(actions);
+                }
                 spec.terminal = true;
                 continue;
             }
-            _ if matches(word, "police") => return Err(TcError::unsupported("police", args.position())),
+            _ if matches(word, "police") => {
+                let token = args.position();
+                let (params, index) = police::parse_old(args)?;
+                spec.common.actions = vec![ActionSpec {
+                    params,
+                    index,
+                    token,
+                    complaint: String::new(),
+                    extras: action::Extras::default(),
+                }];
+                spec.common.old_police = true;
+                spec.terminal = true;
+                continue;
+            }
             "skip_hw" => spec.common.skip_hw = true,
             "skip_sw" => spec.common.skip_sw = true,
             "help" => {

@@ -19,7 +19,8 @@ pub fn missing_device(store: &Store, view: &View<'_>, facts: &Facts<'_>, out: &m
         | Action::Pedit(_)
         | Action::Vlan(_)
         | Action::Nat(_)
-        | Action::Simple(_) => None,
+        | Action::Simple(_)
+        | Action::Police(_) => None,
     });
     let named: BTreeSet<DeviceId> = targets.chain([view.device]).collect();
     for key in named.into_iter().map(|id| &store.devices()[id.index()]) {
@@ -69,7 +70,8 @@ fn destination(view: &View<'_>) -> Option<MacAddr> {
         | Action::Pedit(_)
         | Action::Vlan(_)
         | Action::Nat(_)
-        | Action::Simple(_) => None,
+        | Action::Simple(_)
+        | Action::Police(_) => None,
     });
     changes.next_back()
 }

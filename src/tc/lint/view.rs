@@ -91,7 +91,8 @@ impl View<'_> {
                 | Action::Pedit(_)
                 | Action::Vlan(_)
                 | Action::Nat(_)
-                | Action::Simple(_) => None,
+                | Action::Simple(_)
+                | Action::Police(_) => None,
             };
             if target.is_some() {
                 return target;
@@ -110,6 +111,9 @@ impl View<'_> {
             return false;
         }
         for action in &self.actions {
+            if matches!(action, Action::Police(police) if police.exceed != police.conform) {
+                return false;
+            }
             match action.control() {
                 Control::Pipe => {}
                 Control::Pass | Control::Shot | Control::Stolen | Control::Queued | Control::Trap => {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Source;
 use crate::rules::{Action, ActionWord};
-use crate::tc::action::{csum, gact, mirred, nat, pedit, simple, skbedit, skbmod, vlan};
+use crate::tc::action::{csum, gact, mirred, nat, pedit, police, simple, skbedit, skbmod, vlan};
 use crate::tc::store::ActionState;
 
 /// Seconds that listings show: `installed`, `used`, `firstused`.
@@ -17,10 +17,16 @@ struct Times {
 }
 
 impl Source<'_> {
-    /// The text of action number `order`: of a filter (`bound`), or by itself.
-    pub(super) fn action_text(&self, order: usize, state: &ActionState, bound: bool, out: &mut String) {
+    /// The text of action number `order`: of a filter (`bound`), or by itself; without a number: of the old word `police`.
+    pub(super) fn action_text(&self, order: Option<usize>, state: &ActionState, bound: bool, out: &mut String) {
         if self.options.brief && !bound {
-            let _ = writeln!(out, "\n\taction order {order}: {} \t index {}", state.action.kind(), state.index);
+            let _ = writeln!(
+                out,
+                "\n\taction order {}: {} \t index {}",
+                order.unwrap_or_default(),
+                state.action.kind(),
+                state.index
+            );
             cookie_text(state, out);
             return;
         }
@@ -40,7 +46,7 @@ impl Source<'_> {
         }
     }
 
-    fn action_body(&self, order: usize, state: &ActionState, out: &mut String) {
+    fn action_body(&self, order: Option<usize>, state: &ActionState, out: &mut String) {
         let what = match &state.action {
             Action::Gact(a) => gact::text(a),
             Action::Mirred(a) => mirred::text(a, &self.store.device_key(a.device).name),
@@ -50,15 +56,16 @@ impl Source<'_> {
             Action::Pedit(a) => pedit::text(a),
             Action::Vlan(a) => vlan::text(a),
             Action::Nat(a) => nat::text(a),
+            Action::Police(a) => police::text(a, state.index, (state.refs(), state.binds)),
             Action::Simple(a) => simple::text(a),
         };
-        let _ = write!(
-            out,
-            "\n\taction order {order}: {what}index {} ref {} bind {}",
-            state.index,
-            state.refs(),
-            state.binds
-        );
+        match order {
+            Some(order) => out.push_str(&format!("\n\taction order {order}: {what}")),
+            None => out.push_str(&format!("\n{what}")),
+        }
+        if !matches!(state.action, Action::Police(_)) {
+            let _ = write!(out, "index {} ref {} bind {}", state.index, state.refs(), state.binds);
+        }
         let keys = if let Action::Pedit(pedit) = &state.action { pedit::keys_text(pedit) } else { String::new() };
         if !self.options.stats {
             let _ = writeln!(out, "{keys}");
@@ -71,6 +78,12 @@ impl Source<'_> {
         }
         out.push_str(&keys);
         let word = |offset| self.counters.word(state.counters + offset);
+        if order.is_none() {
+            let [bytes, packets, drops, overlimits] =
+                [ActionWord::BYTES, ActionWord::PACKETS, ActionWord::DROPS, ActionWord::OVERLIMITS].map(word);
+            let _ = write!(out, "\n\n Sent {bytes} bytes {packets} pkts (dropped {drops}, overlimits {overlimits}) ");
+            return;
+        }
         let _ = writeln!(
             out,
             "\n\tAction statistics:\n\tSent {} bytes {} pkt (dropped {}, overlimits {} requeues 0) \n\tbacklog 0b 0p requeues 0",
@@ -98,9 +111,11 @@ impl Source<'_> {
             Action::Pedit(a) => pedit::json(a, &mut map),
             Action::Vlan(a) => vlan::json(a, &mut map),
             Action::Nat(a) => nat::json(a, &mut map),
+            Action::Police(a) => police::json(a, state.index, (state.refs(), state.binds), &mut map),
             Action::Simple(a) => simple::json(a, &mut map),
         }
-        map.insert("index".to_owned(), state.index.into());
+        // Of a policer they are there already.
+        map.entry("index").or_insert_with(|| state.index.into());
         map.insert("ref".to_owned(), state.refs().into());
         map.insert("bind".to_owned(), state.binds.into());
         let keys = if let Action::Pedit(pedit) = &state.action { Some(pedit::keys_json(pedit)) } else { None };

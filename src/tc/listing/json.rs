@@ -130,6 +130,12 @@ impl Source<'_> {
         if entry.actions.is_empty() {
             return;
         }
+        if let ([slot], true) = (entry.actions.as_slice(), entry.old_police) {
+            let Value::Object(mut action) = self.action_json(1, self.store.action(*slot), true) else { return };
+            action.remove("order");
+            map.extend(action);
+            return;
+        }
         let each = entry.actions.iter().enumerate();
         let list = each.map(|(i, slot)| self.action_json(i + 1, self.store.action(*slot), true)).collect();
         map.insert("actions".to_owned(), Value::Array(list));

@@ -130,7 +130,8 @@ impl Source<'_> {
 
     fn actions(&self, entry: &Entry, out: &mut String) {
         for (index, slot) in entry.actions.iter().enumerate() {
-            self.action_text(index + 1, self.store.action(*slot), true, out);
+            let order = (!entry.old_police).then_some(index + 1);
+            self.action_text(order, self.store.action(*slot), true, out);
         }
     }
 }

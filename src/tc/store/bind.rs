@@ -36,7 +36,9 @@ impl Store {
             return Err(error);
         }
         for slot in &slots {
-            if let Control::GotoChain(chain) = self.actions.get(*slot).action.control() {
+            let action = &self.actions.get(*slot).action;
+            let control = if let Action::Police(police) = action { police.exceed } else { action.control() };
+            if let Control::GotoChain(chain) = control {
                 self.block_mut(place).chain_or_new(chain);
             }
         }
@@ -84,7 +86,7 @@ impl Store {
             0 => self.actions.free_index(netns, action.kind()),
             index => index,
         };
-        let counters = self.allocate_words(crate::rules::ActionWord::LEN)?;
+        let counters = self.allocate_words(crate::rules::ActionWord::len(&action))?;
         let extras = (spec.extras != Extras::default()).then(|| Box::new(spec.extras.clone()));
         let (netns, installed_ms) = (netns.map(str::to_owned), self.now_ms);
         let state = ActionState { netns, index, action, counters, binds: 0, standalone: false, extras, installed_ms };
@@ -121,6 +123,10 @@ impl Store {
             ActionParams::Skbmod(edit) => Action::Skbmod(edit.clone()),
             ActionParams::Csum(csum) => Action::Csum(csum.clone()),
             ActionParams::Pedit(pedit) => Action::Pedit(pedit.clone()),
+            ActionParams::Police(spec) => match spec.refused {
+                Some(refused) => return Err(refused.error()),
+                None => Action::Police(spec.police.clone()),
+            },
             ActionParams::Nat(nat) => Action::Nat(nat.clone()),
             ActionParams::Simple(simple) => {
                 Action::Simple(Simple { data: simple.data.clone().ok_or_else(nothing)?, control: simple.control })

@@ -77,6 +77,8 @@ pub struct Entry {
     pub classid: Option<u32>,
     /// Its actions.
     pub actions: Vec<ActionSlot>,
+    /// See `tc::filter::Common::old_police`.
+    pub old_police: bool,
     /// `skip_hw` was given.
     pub skip_hw: bool,
     /// Base of its counter words.

@@ -155,12 +155,23 @@ impl Store {
         let counters = self.allocate_words(words)?;
         self.filter_count += 1;
         let (line, sequence) = (self.line, self.next_sequence());
-        Ok(Entry { handle, classid: common.classid, actions, skip_hw: common.skip_hw, counters, line, sequence, body })
+        Ok(Entry {
+            handle,
+            classid: common.classid,
+            actions,
+            old_police: common.old_police,
+            skip_hw: common.skip_hw,
+            counters,
+            line,
+            sequence,
+            body,
+        })
     }
 }
 
 fn common(kind: &Kind) -> &Common {
-    static NONE: Common = Common { classid: None, actions: Vec::new(), skip_hw: false, skip_sw: false };
+    static NONE: Common =
+        Common { classid: None, actions: Vec::new(), old_police: false, skip_hw: false, skip_sw: false };
     match kind {
         Kind::U32(spec) => &spec.common,
         Kind::Flower(spec) => &spec.common,

@@ -190,6 +190,7 @@ impl Store {
         let entry = &mut state.u32_entries(place.block, &at)[entry];
         let old = std::mem::replace(&mut entry.actions, slots);
         entry.line = line;
+        entry.old_police = spec.common.old_police;
         entry.classid = spec.common.classid.or(entry.classid);
         if let Body::U32 { indev: own_indev, link: own_link, .. } = &mut entry.body {
             *own_indev = indev.or(*own_indev);
