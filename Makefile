@@ -2,7 +2,7 @@
 
 BUILD_PACKAGES = clang llvm m4 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev
 RUN_PACKAGES   = iproute2 procps ethtool iputils-ping iperf3 tesseract-ocr fonts-dejavu-core
-TEST_PACKAGES  = tshark bpftool util-linux
+TEST_PACKAGES  = tshark bpftool util-linux python3
 
 CARGO ?= cargo
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
