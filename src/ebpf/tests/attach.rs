@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::net::if_::if_nametoindex;
@@ -77,16 +78,26 @@ fn updates_under_load_lose_no_frame_and_no_count() {
         let take = object(Target::Xdp, Protocol::ALL, Control::Shot);
         let mut steering = Steering::attach(&pass, ifindex, XdpMode::Generic).unwrap();
         assert_eq!(xdp_attached(ifindex).unwrap().unwrap().name, "viscum_steer");
-        std::thread::scope(|scope| {
-            let sender = scope.spawn(|| send(20_000));
+        // However long an update takes: frames come before, during and behind each of them.
+        let done = AtomicBool::new(false);
+        let sent = std::thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                let mut sent = 0;
+                while !done.load(Ordering::Relaxed) && sent < 10_000_000 {
+                    send(100);
+                    sent += 100;
+                }
+                sent
+            });
             for round in 0..20 {
                 steering.update(if round % 2 == 0 { &take } else { &pass }).unwrap();
                 std::thread::sleep(Duration::from_millis(2));
             }
-            sender.join().unwrap();
+            done.store(true, Ordering::Relaxed);
+            sender.join().unwrap()
         });
         let tally = steering.counters().unwrap();
-        assert_eq!(tally.passed + tally.taken, 20_000);
+        assert_eq!(tally.passed + tally.taken, sent);
         assert!(tally.passed > 0 && tally.taken > 0 && tally.unserved == tally.taken, "{tally:?}");
         assert_eq!(tally.word(ACTION + ActionWord::PACKETS), tally.passed);
         assert_eq!(tally.word(ACTION + ActionWord::BYTES), tally.passed * 50, "20 IP, 8 UDP, 22 payload");
