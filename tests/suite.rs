@@ -6,6 +6,7 @@ mod cli;
 mod differential;
 mod errors;
 mod forward;
+mod fuzz;
 mod golden;
 mod lifecycle;
 mod support;

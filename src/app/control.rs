@@ -175,11 +175,15 @@ impl Listener {
     pub fn serve(&self, handler: &dyn Handler) {
         for stream in self.socket.incoming().flatten() {
             // A client that goes away or sends nonsense is its own problem.
-            let _gone = Self::one(stream, handler);
+            let _gone = Self::serve_one(stream, handler);
         }
     }
 
-    fn one(stream: UnixStream, handler: &dyn Handler) -> std::io::Result<()> {
+    /// Answers one client.
+    ///
+    /// # Errors
+    /// The client went away or took too long.
+    pub fn serve_one(stream: UnixStream, handler: &dyn Handler) -> std::io::Result<()> {
         stream.set_read_timeout(Some(CLIENT_TIMEOUT))?;
         stream.set_write_timeout(Some(CLIENT_TIMEOUT))?;
         let mut line = String::new();

@@ -84,7 +84,8 @@ pub fn run(config: &Config, printer: &Arc<dyn Printer>) -> Result<Stopped, RunEr
     }
 }
 
-type Shared = Arc<Mutex<Option<Running>>>;
+/// A forwarder, until it is taken out to be stopped.
+pub type Shared = Arc<Mutex<Option<Running>>>;
 
 fn lock(running: &Shared) -> std::sync::MutexGuard<'_, Option<Running>> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
@@ -95,9 +96,11 @@ fn stop(running: &Shared) -> Option<Stopped> {
 }
 
 /// What the control socket's thread answers with.
-struct Answers {
-    running: Shared,
-    printer: Arc<dyn Printer>,
+pub struct Answers {
+    /// Who is asked.
+    pub running: Shared,
+    /// How it is shown.
+    pub printer: Arc<dyn Printer>,
 }
 
 impl Handler for Answers {
