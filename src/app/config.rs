@@ -231,8 +231,8 @@ impl Config {
     /// # Errors
     /// See [`ConfigError`].
     pub fn parse(text: &str, path: &Path, over: Overrides) -> Result<Self, ConfigError> {
-        let file = toml::from_str(text)
-            .map_err(|e| ConfigError::Toml { path: path.to_owned(), message: e.to_string() })?;
+        let file =
+            toml::from_str(text).map_err(|e| ConfigError::Toml { path: path.to_owned(), message: e.to_string() })?;
         Self::check(file, over)
     }
 

@@ -9,6 +9,7 @@ use crate::port::pcap::PcapReader;
 use crate::rules::eval::trace::{End, Step};
 use crate::rules::eval::{Event, Network};
 use crate::rules::{Action, ActionInstance, Control, U32Base};
+use crate::tc::ListOptions;
 use crate::tc::action;
 use crate::tc::filter::u32::handle_text;
 use crate::tc::number::classid_text;
@@ -231,7 +232,9 @@ fn describe(instance: &ActionInstance, names: &dyn Fn(DeviceId) -> String) -> St
         Action::Pedit(a) => action::pedit::text(a) + &action::pedit::keys_text(a),
         Action::Vlan(a) => action::vlan::text(a),
         Action::Nat(a) => action::nat::text(a),
-        Action::Police(a) => return one_line(&action::police::text(a, instance.index, (1, 1))),
+        Action::Police(a) => {
+            return one_line(&action::police::text(a, instance.index, (1, 1), &ListOptions::default()));
+        }
         Action::Simple(a) => action::simple::text(a),
     };
     format!("{} index {}", one_line(&text), instance.index)

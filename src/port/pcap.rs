@@ -1,7 +1,7 @@
 //! Captures: a streaming reader of classic pcap files and a writer. Ethernet only; timing and rules are not its business.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -70,9 +70,9 @@ pub enum PcapError {
 
 /// Reads one packet after the other; memory use does not depend on the file's length.
 #[derive(Debug)]
-pub struct PcapReader {
+pub struct PcapReader<R: Read = File> {
     path: PathBuf,
-    inner: pcap::PcapReader<File>,
+    inner: pcap::PcapReader<R>,
     packet: u64,
     failed: bool,
     bytes: Vec<u8>,
@@ -85,7 +85,17 @@ impl PcapReader {
     /// `Open`, `Header`, `LinkType`.
     pub fn open(path: &Path) -> Result<Self, PcapError> {
         let file = File::open(path).map_err(|source| PcapError::Open { path: path.to_owned(), source })?;
-        let inner = pcap::PcapReader::new(file).map_err(|error| match error {
+        Self::from_reader(file, path)
+    }
+}
+
+impl<R: Read> PcapReader<R> {
+    /// The same from any source of bytes; `path` is for messages.
+    ///
+    /// # Errors
+    /// `Open`, `Header`, `LinkType`.
+    pub fn from_reader(source: R, path: &Path) -> Result<Self, PcapError> {
+        let inner = pcap::PcapReader::new(source).map_err(|error| match error {
             pcap_file::PcapError::IoError(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
                 PcapError::Open { path: path.to_owned(), source }
             }

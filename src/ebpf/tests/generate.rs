@@ -179,6 +179,7 @@ impl Maker<'_> {
         let mut skbedit = Skbedit {
             ptype: Some(PacketType::Host),
             mark: None,
+            full_mask: false,
             priority: None,
             queue_mapping: None,
             inheritdsfield: false,

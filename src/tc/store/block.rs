@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::actions::ActionSlot;
 use crate::rules::{FlowerKey, U32Descent, U32Key, U32Mark};
+use crate::tc::command::Parent;
 use crate::types::DeviceId;
 
 /// A filter block: chains in the order in which they were made.
@@ -11,6 +12,8 @@ use crate::types::DeviceId;
 pub struct Block {
     /// The chains, also those that only a `goto chain` has made.
     pub chains: Vec<Chain>,
+    /// The parent by which the last filter was added (`block->classid`).
+    pub parent: Option<Parent>,
 }
 
 /// A chain.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use viscum::plan::Plan;
 use viscum::rules::Counters;
-use viscum::tc::{AnyDevice, Clock, Facts, Line, ListOptions, Selection, Store, Token, command, lint, load, parse_script};
+use viscum::tc::{
+    AnyDevice, Clock, Facts, Line, ListOptions, Selection, Store, Token, command, lint, load, parse_script,
+};
 
 use super::choices::Choices;
 use super::grammar;
@@ -64,6 +66,9 @@ fn line(words: Vec<String>) -> Line {
 fn apply(store: &mut Store, words: Vec<String>) -> Result<String, u8> {
     let json = words.iter().any(|w| w == "-j" || w == "-json");
     let line = line(words);
+    if std::env::var_os("VISCUM_FUZZ_SAY").is_some() {
+        println!("{}", line.tokens.iter().map(|t| t.text.as_str()).collect::<Vec<_>>().join(" "));
+    }
     let before = store.filter_count();
     match store.apply_line(&line, &AnyDevice) {
         Ok(applied) => {
@@ -90,7 +95,7 @@ fn say(store: &mut Store, text: &str) -> Result<String, u8> {
 fn look(store: &mut Store) {
     let ruleset = store.ruleset();
     let counters = Counters::new(ruleset.counter_words);
-    for form in 0..32 {
+    for form in [2, 3, 6, 10, 31, 1] {
         let on = |bit: u8| form & bit != 0;
         let options = ListOptions {
             stats: on(1),
@@ -103,7 +108,9 @@ fn look(store: &mut Store) {
         let listed = store.list_filters(&Selection::default(), &options, &counters, &Clock { now_ms: 99_000 });
         assert!(!options.json || serde_json::from_str::<Value>(&listed).is_ok(), "{listed}");
     }
-    for options in ["-j", "-j -p -s", "-s", "-d", "-p", "-o"] {
+    // One form for each input: many inputs are worth more than many forms.
+    let form = usize::try_from(ruleset.counter_words).unwrap_or(0) + ruleset.actions.len();
+    for options in ["-j", ["-j -p -s", "-s -j", "-d", "-p", "-o -s", "-br"][form % 6]] {
         for place in ["eth0 ingress", "eth0 egress", "eth0", "v0 ingress", "v0 root", "v1 parent 1:"] {
             let _no_such_place = say(store, &format!("{options} filter show dev {place}"));
             let _no_such_place = say(store, &format!("{options} chain show dev {place}"));
@@ -121,7 +128,11 @@ fn look(store: &mut Store) {
 fn delete_all(store: &mut Store) {
     for netns in ["", "-n x "] {
         for device in ["eth0", "v0", "v1"] {
-            for place in ["ingress", "clsact", "root"] {
+            // What hangs on a default qdisc goes when another takes its place.
+            for words in ["replace", "del"].map(|verb| format!("{netns}qdisc {verb} dev {device} root prio")) {
+                say(store, &words).expect("a root qdisc can be replaced and deleted");
+            }
+            for place in ["ingress", "clsact"] {
                 let _was_not_there = say(store, &format!("{netns}qdisc del dev {device} {place}"));
             }
         }
