@@ -143,7 +143,7 @@ impl Compare {
             Self::Icmp { value, mask } => headers.icmp.map_or(0, |at| be16(data, at)) & mask == value,
             Self::TagCount(want) => headers.tag_count == want,
             Self::Tag { index, value, mask } => tag_word(headers.tags[usize::from(index)]) & mask == value,
-            Self::MplsEntries(want) => (1_u8 << headers.mpls_count) - 1 & want == want,
+            Self::MplsEntries(want) => ((1_u8 << headers.mpls_count) - 1) & want == want,
             Self::Mpls { index, value, mask } => {
                 let there = index < headers.mpls_count;
                 let word = if there { be32(data, headers.mpls + 4 * usize::from(index)) } else { 0 };

@@ -279,10 +279,8 @@ impl Walk<'_> {
         let l4 = self.at;
         self.found.l4 = Some(l4);
         match self.found.ip_proto {
-            IP_PROTO_TCP => {
-                if self.has(TCP_LEN_MIN) && usize::from(self.frame[l4 + 12] >> 4) * 4 >= TCP_LEN_MIN {
-                    self.found.tcp_flags = Some(l4 + 12);
-                }
+            IP_PROTO_TCP if self.has(TCP_LEN_MIN) && usize::from(self.frame[l4 + 12] >> 4) * 4 >= TCP_LEN_MIN => {
+                self.found.tcp_flags = Some(l4 + 12);
             }
             // Either, in either IP.
             ICMP | ICMPV6 if self.has(ICMP_LEN) => self.found.icmp = Some(l4),

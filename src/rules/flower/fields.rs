@@ -126,42 +126,10 @@ impl FlowerField {
     /// Whether a number lies within a value (already masked) and its mask.
     #[must_use]
     pub const fn holds(self, have: u128, value: u128, mask: u128) -> bool {
-        match self {
-            Self::DstPortRange | Self::SrcPortRange => have >= value >> 16 && have <= value & 0xffff,
-            Self::Indev
-            | Self::NumOfVlans
-            | Self::VlanId(_)
-            | Self::VlanPrio(_)
-            | Self::VlanTpid(_)
-            | Self::VlanEthType(_)
-            | Self::DstMac
-            | Self::SrcMac
-            | Self::EthType
-            | Self::IpProto
-            | Self::Family
-            | Self::Tos
-            | Self::Ttl
-            | Self::MplsEntries
-            | Self::Mpls(_)
-            | Self::DstIpv4
-            | Self::SrcIpv4
-            | Self::DstIpv6
-            | Self::SrcIpv6
-            | Self::DstPort
-            | Self::SrcPort
-            | Self::TcpFlags
-            | Self::IcmpType
-            | Self::IcmpCode
-            | Self::ArpSip
-            | Self::ArpTip
-            | Self::ArpOp
-            | Self::ArpSha
-            | Self::ArpTha
-            | Self::PppoeType
-            | Self::PppoeSid
-            | Self::PppProto
-            | Self::IpFlags => have & mask == value,
+        if matches!(self, Self::DstPortRange | Self::SrcPortRange) {
+            return have >= value >> 16 && have <= value & 0xffff;
         }
+        have & mask == value
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Attributes {
     pub ranges: [Option<(u16, u16)>; 2],
     pub tcp_flags: Option<(u16, u16)>,
     /// Type and code, of ICMP and of ICMPv6.
-    pub icmp: [(Option<(u8, u8)>, Option<(u8, u8)>); 2],
+    pub icmp: [[Option<(u8, u8)>; 2]; 2],
     pub arp: FlowerArp,
     /// An attribute has a length that is not its own: `dst_ip any`.
     pub out_of_range: bool,
@@ -124,11 +124,11 @@ impl Attributes {
             (Some(17), _) => Some(1),
             (Some(132), _) => Some(2),
             (Some(1), Some(ethertype::IPV4)) => {
-                (more.icmp_type, more.icmp_code) = (byte(self.icmp[0].0), byte(self.icmp[0].1));
+                [more.icmp_type, more.icmp_code] = self.icmp[0].map(byte);
                 None
             }
             (Some(58), Some(ethertype::IPV6)) => {
-                (more.icmp_type, more.icmp_code) = (byte(self.icmp[1].0), byte(self.icmp[1].1));
+                [more.icmp_type, more.icmp_code] = self.icmp[1].map(byte);
                 None
             }
             (_, Some(ethertype::MPLS_UC | ethertype::MPLS_MC)) => {

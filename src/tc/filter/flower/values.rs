@@ -166,8 +166,7 @@ impl Parser<'_, '_> {
             _ => return Err(self.illegal(name)),
         };
         let value = self.read(name, masked_u8(text, |s| get_u8(s, 10)))?;
-        let icmp = &mut self.attributes.icmp[version];
-        *(if name == "type" { &mut icmp.0 } else { &mut icmp.1 }) = Some(value);
+        self.attributes.icmp[version][usize::from(name == "code")] = Some(value);
         Ok(())
     }
 
