@@ -50,8 +50,7 @@ fn failed(error: &TcError, tell: Tell<'_>) -> u8 {
 /// the batch, if it is one. Returns tc's exit code.
 pub fn tc(running: &mut Running, request: &Request, text: &str, tell: Tell<'_>) -> u8 {
     // Without forwarding nothing can be refused when it is put in force, so the state is changed where it is: it may be large.
-    let mut store =
-        if running.state_only { std::mem::take(&mut running.rules.store) } else { running.rules.store.clone() };
+    let mut store = if running.state_only { running.take_store() } else { Store::clone(&running.rules.store) };
     store.set_now_ms(monotonic_ms());
     if running.state_only {
         running.forget_gone(&mut store);
@@ -62,7 +61,7 @@ pub fn tc(running: &mut Running, request: &Request, text: &str, tell: Tell<'_>) 
     };
     if running.state_only {
         running.forget_gone(&mut store);
-        running.rules.store = store;
+        running.put_store(store);
         return code;
     }
     // Lines before a bad one of a batch stay, as with tc.

@@ -18,6 +18,8 @@ use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::umem::Umem;
 use xsk_rs::umem::frame::FrameDesc;
 
+use super::xsk::Closed;
+
 /// What the kernel leaves free before a received frame, in bytes: `XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h.
 pub const HEADROOM_LEN: usize = 256;
 
@@ -73,12 +75,29 @@ pub(super) struct Shared {
     descs: Vec<FrameDesc>,
     pub fill_len: u32,
     pub completion_len: u32,
-    /// Descriptor of the first socket, which is the UMEM's own.
-    pub first_fd: Option<i32>,
-    /// Sockets open now.
-    pub sockets: u32,
+    /// The UMEM's own descriptor, which is its first socket's too.
+    pub umem_fd: Option<i32>,
+    /// The socket that [`Shared::umem_fd`] stands for now: later sockets share the memory through it.
+    pub anchor: u16,
+    /// Sockets open now: number and descriptor.
+    pub sockets: Vec<(u16, i32)>,
     /// Sockets opened so far; numbers them.
     pub opened: u16,
+}
+
+impl Shared {
+    /// Socket `number` is about to be closed. libxdp closes the UMEM's own descriptor with the UMEM only, so a queue that is bound
+    /// through it would stay bound: another socket takes the descriptor over. False: there is no other.
+    fn let_go(&mut self, number: u16) -> bool {
+        self.sockets.retain(|(other, _)| *other != number);
+        let (Some(umem_fd), true) = (self.umem_fd, self.anchor == number) else { return true };
+        let Some((next, fd)) = self.sockets.first().copied() else { return false };
+        let moved = nix::unistd::dup3(fd, umem_fd, nix::fcntl::OFlag::O_CLOEXEC).is_ok();
+        if moved {
+            self.anchor = next;
+        }
+        moved
+    }
 }
 
 /// One piece of memory in chunks.
@@ -142,7 +161,17 @@ impl Region {
         }
         let payload_len = chunk_len as usize - HEADROOM_LEN;
         let descs = origin.clone();
-        let shared = Shared { umem, origin, descs, fill_len, completion_len, first_fd: None, sockets: 0, opened: 0 };
+        let shared = Shared {
+            umem,
+            origin,
+            descs,
+            fill_len,
+            completion_len,
+            umem_fd: None,
+            anchor: 0,
+            sockets: Vec::new(),
+            opened: 0,
+        };
         Ok(Self::new(payload_len, payloads, Some(shared), None))
     }
 
@@ -199,7 +228,7 @@ impl Region {
     /// Whether no socket is open, so that the region may be replaced.
     #[must_use]
     pub fn is_unused(&self) -> bool {
-        self.shared.as_ref().is_none_or(|shared| shared.sockets == 0)
+        self.shared.as_ref().is_none_or(|shared| shared.sockets.is_empty())
     }
 
     /// Whether sockets get rings of these lengths.
@@ -350,9 +379,16 @@ impl Region {
         }
     }
 
-    /// Socket `number` is closed. If the kernel has surely forgotten it, chunks to receive into are free again; those that it may still
-    /// be transmitting from never are.
-    pub(super) fn closed(&mut self, number: u16, forgotten: bool) {
+    /// Socket `number` is about to be closed. True: then the kernel forgets it; false: only when the region goes.
+    pub(super) fn let_go(&mut self, number: u16) -> bool {
+        self.shared.as_mut().is_none_or(|shared| shared.let_go(number))
+    }
+
+    /// A socket is closed. If the kernel has surely forgotten it, chunks to receive into are free again; those that it may still be
+    /// transmitting from never are.
+    pub fn closed(&mut self, socket: Closed) {
+        assert!(socket.region == self.id, "a socket is closed with the region that it was opened on");
+        let Closed { number, forgotten, .. } = socket;
         for index in 0..self.places.len() {
             if self.places[index] == Place::Transmit(number) {
                 self.places[index] = Place::Lost;
