@@ -131,12 +131,17 @@ impl Runnable {
     ///
     /// # Errors
     /// [`RulesError::MirredIngress`].
-    pub fn new(store: Store, bypassed: BTreeSet<DeviceKey>, forwards: bool) -> Result<Self, RulesError> {
+    pub fn new(
+        store: impl Into<Arc<Store>>,
+        bypassed: BTreeSet<DeviceKey>,
+        forwards: bool,
+    ) -> Result<Self, RulesError> {
+        let store = store.into();
         let ruleset = store.ruleset();
         if forwards {
             refuse_mirred_ingress(&ruleset)?;
         }
-        Ok(Self { store: Arc::new(store), ruleset: Arc::new(ruleset), bypassed })
+        Ok(Self { store, ruleset: Arc::new(ruleset), bypassed })
     }
 
     /// The same with other devices bypassed.

@@ -18,6 +18,7 @@ use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::umem::Umem;
 use xsk_rs::umem::frame::FrameDesc;
 
+use super::shared::Shared;
 use super::xsk::Closed;
 
 /// What the kernel leaves free before a received frame, in bytes: `XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h.
@@ -63,41 +64,6 @@ pub(super) enum Place {
     Transmit(u16),
     /// The kernel may touch it until the region goes: its socket was closed in a way that leaves that open.
     Lost,
-}
-
-/// What a UMEM needs besides the bytes.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub umem: Umem,
-    /// The descriptors as the UMEM made them: payload from its first byte.
-    origin: Vec<FrameDesc>,
-    /// The descriptor of the frame that is in the chunk now.
-    descs: Vec<FrameDesc>,
-    pub fill_len: u32,
-    pub completion_len: u32,
-    /// The UMEM's own descriptor, which is its first socket's too.
-    pub umem_fd: Option<i32>,
-    /// The socket that [`Shared::umem_fd`] stands for now: later sockets share the memory through it.
-    pub anchor: u16,
-    /// Sockets open now: number and descriptor.
-    pub sockets: Vec<(u16, i32)>,
-    /// Sockets opened so far; numbers them.
-    pub opened: u16,
-}
-
-impl Shared {
-    /// Socket `number` is about to be closed. libxdp closes the UMEM's own descriptor with the UMEM only, so a queue that is bound
-    /// through it would stay bound: another socket takes the descriptor over. False: there is no other.
-    fn let_go(&mut self, number: u16) -> bool {
-        self.sockets.retain(|(other, _)| *other != number);
-        let (Some(umem_fd), true) = (self.umem_fd, self.anchor == number) else { return true };
-        let Some((next, fd)) = self.sockets.first().copied() else { return false };
-        let moved = nix::unistd::dup3(fd, umem_fd, nix::fcntl::OFlag::O_CLOEXEC).is_ok();
-        if moved {
-            self.anchor = next;
-        }
-        moved
-    }
 }
 
 /// One piece of memory in chunks.

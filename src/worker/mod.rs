@@ -18,5 +18,5 @@ pub use buckets::AllTokens;
 pub use cells::{Cells, PortCells, WorkerCells};
 pub use clock::{monotonic_ms, monotonic_ns};
 pub use generation::{Egress, Generation, Lane, OnPass};
-pub use pool::{Pool, PortRef, Worker, WorkerError};
+pub use pool::{Last, Pool, PortRef, Worker, WorkerError};
 pub use run::{Ended, Idle, Shared};

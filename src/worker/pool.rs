@@ -37,7 +37,9 @@ pub enum WorkerError {
         source: std::io::Error,
     },
     /// More ports than one thread can wait for.
-    #[error("worker {worker} would serve {ports} ports; {PORTS_MAX} is the most: use fewer devices in the rules of one forwarder")]
+    #[error(
+        "worker {worker} would serve {ports} ports; {PORTS_MAX} is the most: use fewer devices in the rules of one forwarder"
+    )]
     Ports {
         /// Which one.
         worker: usize,
@@ -136,9 +138,9 @@ impl Pool {
             };
             crossings.push(Crossing::new(room.0, room.1, wake));
         }
-        for index in before..count {
+        for (index, core) in cores.iter().enumerate().skip(before) {
             let generation = Generation::idle(plan);
-            match spawn(index, cores[index], generation, &crossings, self.idle) {
+            match spawn(index, *core, generation, &crossings, self.idle) {
                 Ok(worker) => self.workers.push(worker),
                 Err(error) => {
                     // They have no port and no frame.
@@ -274,7 +276,7 @@ impl Pool {
     /// Ends all workers; each handles what is in its rings first. One result per worker; `None` for one that panicked. The number is of
     /// frames that nobody owned any more in memory that went before.
     #[must_use]
-    pub fn stop(self) -> (Vec<(Arc<Shared>, Option<Ended>)>, usize) {
+    pub fn stop(self) -> (Vec<Last>, usize) {
         for worker in &self.workers {
             worker.shared.stop.store(true, Ordering::Release);
             worker.shared.wake();
@@ -283,7 +285,10 @@ impl Pool {
     }
 }
 
-fn end(worker: Worker) -> (Arc<Shared>, Option<Ended>) {
+/// What a worker shared, and how it ended; `None`: it panicked.
+pub type Last = (Arc<Shared>, Option<Ended>);
+
+fn end(worker: Worker) -> Last {
     worker.shared.stop.store(true, Ordering::Release);
     worker.shared.wake();
     (worker.shared, worker.thread.join().ok())

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::attach::{AttachError, Change, Hold, Role, Served, ServedPort, attach, drop_behind, falls_back, steer_device};
+use super::attach::{
+    AttachError, Change, Hold, Role, Served, ServedPort, attach, drop_behind, falls_back, steer_device,
+};
 use super::choice::{Wanted, Way, stand_ins, wanted};
 use super::ports::{Rules, forget_seen, generations, missing, open, workers};
 use super::running::{ForwardError, Running, SETTLING};

@@ -110,18 +110,11 @@ pub fn open(missing: &[Missing], served: &[Served], config: &Config) -> Result<V
     Ok(opened)
 }
 
-fn frame_memory(
-    group: &[Missing],
-    served: &[Served],
-    config: &Config,
-    umem: bool,
-) -> Result<FramePool, AttachError> {
+fn frame_memory(group: &[Missing], served: &[Served], config: &Config, umem: bool) -> Result<FramePool, AttachError> {
     let mtu = group.iter().filter(|m| m.role != Role::Transmit).map(|m| served[m.device].mtu as usize).max();
     let chunk_len = match (umem, mtu) {
         (true, _) => CHUNK_LEN_XDP,
-        (false, Some(mtu)) => {
-            (mtu + HEADERS_LEN).next_power_of_two().clamp(2048, FRAME_LEN_MAX.next_multiple_of(4096))
-        }
+        (false, Some(mtu)) => (mtu + HEADERS_LEN).next_power_of_two().clamp(2048, FRAME_LEN_MAX.next_multiple_of(4096)),
         // It only transmits, and copies what it is handed.
         (false, None) => 2048,
     };
@@ -136,12 +129,7 @@ fn frame_memory(
     Ok(FramePool::new(PoolConfig { chunk_count, chunk_len, umem })?)
 }
 
-fn open_port(
-    missing: Missing,
-    device: &Served,
-    pool: &mut FramePool,
-    config: &Config,
-) -> Result<Port, AttachError> {
+fn open_port(missing: Missing, device: &Served, pool: &mut FramePool, config: &Config) -> Result<Port, AttachError> {
     let rings = &config.rings;
     let name = device.wanted.key.name.clone();
     let netns = device.wanted.key.netns.as_deref();
@@ -168,8 +156,7 @@ fn open_port(
                 mtu: device.mtu,
                 rx_ring_len: if receives { rings.rx.min(PACKET_RX_LEN_MAX) } else { 0 },
                 tx_ring_len: if receives { 0 } else { rings.tx },
-                fanout: (receives && device.queues > 1)
-                    .then_some((std::process::id() ^ device.ifindex << 8) as u16),
+                fanout: (receives && device.queues > 1).then_some((std::process::id() ^ device.ifindex << 8) as u16),
                 qdisc_bypass: false,
             };
             Ok(Port::AfPacket(host::netns::in_namespace(netns, || AfPacket::open(&packet))??))
@@ -185,7 +172,9 @@ fn open_port(
 /// and before workers have the ports: from then on every frame is either ours or the kernel's.
 pub fn forget_seen(opened: &mut Opened) {
     let mut batch = Batch::new();
-    for (_, port, _) in opened.ports.iter_mut().filter(|(m, p, _)| m.role == Role::Receive && matches!(p, Port::AfPacket(_))) {
+    for (_, port, _) in
+        opened.ports.iter_mut().filter(|(m, p, _)| m.role == Role::Receive && matches!(p, Port::AfPacket(_)))
+    {
         for _ in 0..FORGET_BURSTS_MAX {
             port.receive(&mut opened.memory, &mut batch);
             if batch.is_empty() {

@@ -90,6 +90,8 @@ pub struct Running {
     pub state_only: bool,
     /// Which devices the state is about, to notice when one of them is gone and another has its name.
     seen: HashMap<DeviceKey, host::link::Identity>,
+    /// Devices of which a rules file says something.
+    of_files: BTreeSet<DeviceKey>,
 }
 
 impl Running {
@@ -127,6 +129,7 @@ impl Running {
             started_ms,
             state_only,
             seen: HashMap::new(),
+            of_files: named(&rules.store),
         };
         match running.put_in_force(&Arc::new(rules), true, &BTreeSet::new()) {
             Ok(()) => Ok(running),
@@ -219,7 +222,9 @@ impl Running {
     pub fn reload(&mut self, files: &[(String, String)]) -> Result<Vec<(String, Note)>, ForwardError> {
         let (store, notes) = load(files, &self.devices, monotonic_ms())?;
         let rules = Runnable::new(store, BTreeSet::new(), !self.state_only)?;
+        let of_files = named(&rules.store);
         self.put_in_force(&Arc::new(rules), true, &BTreeSet::new())?;
+        self.of_files = of_files;
         Ok(notes)
     }
 
@@ -227,36 +232,45 @@ impl Running {
     ///
     /// # Errors
     /// [`ForwardError`]; the old state stays in force then.
-    pub fn change(&mut self, store: Store) -> Result<(), ForwardError> {
+    pub fn change(&mut self, store: Arc<Store>) -> Result<(), ForwardError> {
         let rules = Runnable::new(store, self.rules.bypassed.clone(), !self.state_only)?;
         self.put_in_force(&Arc::new(rules), false, &BTreeSet::new())
     }
 
-    /// Forgets the state of devices that are gone, as the kernel does. For a state without forwarding: served devices are watched.
-    pub fn forget_gone(&mut self, store: &mut Store) {
+    /// Forgets the state of devices that are gone, as the kernel does; true if there was any. What a rules file says of a device is for
+    /// every device of this name: it stays.
+    pub fn forget_gone(&mut self, store: &mut Arc<Store>) -> bool {
         let keys: Vec<DeviceKey> = store.states().map(|(_, key, _)| key.clone()).collect();
-        for key in keys {
+        let mut forgotten = false;
+        for key in keys.into_iter().filter(|key| self.state_only || !self.of_files.contains(key)) {
             let now = host::link::identity(&key);
             let same = self.seen.get(&key).is_none_or(|seen| now.as_ref() == Some(seen));
             if !same {
-                store.forget_device(&key);
+                Arc::make_mut(store).forget_device(&key);
+                forgotten = true;
             }
             match now {
                 Some(now) => drop(self.seen.insert(key, now)),
                 None => drop(self.seen.remove(&key)),
             }
         }
+        forgotten
+    }
+
+    /// The state in force.
+    #[must_use]
+    pub fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.rules.store)
     }
 
     /// Takes the state out, to be changed and [put back](Running::put_store). For a state without forwarding.
-    pub fn take_store(&mut self) -> Store {
-        let rules = Arc::make_mut(&mut self.rules);
-        Arc::unwrap_or_clone(std::mem::take(&mut rules.store))
+    pub fn take_store(&mut self) -> Arc<Store> {
+        std::mem::take(&mut Arc::make_mut(&mut self.rules).store)
     }
 
     /// See [`Running::take_store`].
-    pub fn put_store(&mut self, store: Store) {
-        Arc::make_mut(&mut self.rules).store = Arc::new(store);
+    pub fn put_store(&mut self, store: Arc<Store>) {
+        Arc::make_mut(&mut self.rules).store = store;
     }
 
     /// The devices that commands can name, as they are now.
@@ -290,7 +304,8 @@ impl Running {
         in_force.iter().for_each(|generation| retired.merge(&generation.cells, &rules.ruleset));
         let workers = ended.iter().enumerate();
         let workers = workers.map(|(index, (shared, _))| super::status::worker(index, shared, &served, &past));
-        let outstanding = ended.iter().map(|(_, ended)| ended.map(|e| e.outstanding)).sum::<Option<usize>>().map(|n| n + outstanding);
+        let outstanding =
+            ended.iter().map(|(_, ended)| ended.map(|e| e.outstanding)).sum::<Option<usize>>().map(|n| n + outstanding);
         Stopped { rules, counters: retired, workers: workers.collect(), outstanding }
     }
 
@@ -329,4 +344,9 @@ pub struct Stopped {
     pub workers: Vec<WorkerStatus>,
     /// Frames that nobody owns any more and that were not given back, over all workers; `None` if a worker panicked.
     pub outstanding: Option<usize>,
+}
+
+/// The devices that have any state.
+fn named(store: &Store) -> BTreeSet<DeviceKey> {
+    store.states().map(|(_, key, _)| key.clone()).collect()
 }

@@ -183,8 +183,11 @@ pub(super) fn worker(
 ) -> WorkerStatus {
     let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
     let mut ports: Vec<PortStatus> = Vec::new();
-    let mut past: BTreeMap<&str, &PortStatus> =
-        past.iter().filter(|((worker, _), _)| *worker == index).map(|((_, device), status)| (device.as_str(), status)).collect();
+    let mut past: BTreeMap<&str, &PortStatus> = past
+        .iter()
+        .filter(|((worker, _), _)| *worker == index)
+        .map(|((_, device), status)| (device.as_str(), status))
+        .collect();
     for device in served {
         let mut own = device.ports.iter().filter(|port| port.at.worker == index).peekable();
         if own.peek().is_none() {
