@@ -7,7 +7,7 @@ TEST_PACKAGES  = tshark bpftool util-linux python3
 CARGO ?= cargo
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: all build demo test nightly tdc unit root-test fmt clippy install-packages install-test-packages clean
+.PHONY: all build demo test nightly tdc fuzz unit root-test fmt clippy install-packages install-test-packages clean
 
 all: build
 
@@ -26,6 +26,10 @@ test: install-packages install-test-packages
 # The kernel's own tests of tc with `viscum tc` in its place; fetches them from Debian's linux-source-6.1.
 tdc: build install-test-packages
 	$(SUDO) tests/tdc/run
+
+# Input that breaks it: FUZZ_SECONDS for each target. The corpus in tests/fuzz is replayed by `make test`.
+fuzz: install-packages
+	tests/fuzz/run
 
 # What takes longer than a change should wait for: random rules beside this machine's own kernel.
 nightly: install-packages install-test-packages

@@ -9,6 +9,7 @@ mod forward;
 mod fuzz;
 mod golden;
 mod lifecycle;
+mod live;
 mod support;
 mod tc;
 mod tidy;

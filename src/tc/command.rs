@@ -337,7 +337,7 @@ fn chain_object(args: &mut Args<'_>, netns: Option<&str>, options: &ListOptions)
     let token = args.position();
     let chain = |args: &mut Args<'_>, of: Verb, verb| {
         args.skip();
-        let target = filter::parse(args, of)?;
+        let target = filter::parse_chain(args, of)?;
         Ok(Operation::Chain(Box::new(ChainCommand { verb, target })))
     };
     match verb(word) {

@@ -17,6 +17,7 @@ struct Line<'a> {
     parent: Option<Parent>,
     number: bool,
     chain: &'a Chain,
+    store: &'a Store,
 }
 
 impl Line<'_> {
@@ -40,9 +41,14 @@ impl Line<'_> {
         if self.number {
             let _ = write!(out, "chain {} ", self.chain.index);
         }
-        out.push_str(&self.chain.template.as_ref().map(flower::text).unwrap_or_default());
+        out.push_str(&self.keys());
         out.push('\n');
         options.lines(&out).into_owned()
+    }
+
+    fn keys(&self) -> String {
+        let template = self.chain.template.as_ref();
+        template.map(|key| flower::text(key, self.store.flower_indev(key))).unwrap_or_default()
     }
 
     fn json(&self) -> Value {
@@ -89,6 +95,7 @@ impl Store {
                 parent: Some(handle).filter(|h| state.shared_index.is_none() && selection.parent != Some(*h)),
                 number: selection.chain.is_none(),
                 chain,
+                store: self,
             };
             let shown = dumped(&state.block(id).chains, selection.chain);
             lines.extend(shown.into_iter().map(line));
@@ -107,7 +114,7 @@ impl Store {
         let (state, id) = place;
         let parent = if state.ingress.is_some() { Parent::INGRESS_QDISC } else { state.handle(id) };
         let parent = (!of_block).then_some(parent);
-        print(&[Line { block: state.shared_index, device: None, parent, number: true, chain }], options)
+        print(&[Line { block: state.shared_index, device: None, parent, number: true, chain, store: self }], options)
     }
 }
 

@@ -6,6 +6,7 @@ mod block;
 mod chains;
 mod delete;
 mod filters;
+mod flower;
 mod kinds;
 mod qdiscs;
 mod shared;
@@ -77,6 +78,8 @@ pub struct Store {
     filter_count: usize,
     now_ms: u64,
     line: usize,
+    /// What the kernel says about a command that it takes.
+    warnings: Vec<String>,
 }
 
 impl Default for Store {
@@ -102,6 +105,7 @@ impl Store {
             filter_count: 0,
             now_ms: 1,
             line: 0,
+            warnings: Vec::new(),
         }
     }
 
@@ -155,17 +159,20 @@ impl Store {
             }
             Operation::Filter(filter) => {
                 filter.device.as_ref().map_or(Ok(()), known)?;
-                check_indev(netns, filter, devices)?;
+                check_indev(netns, filter.kind.as_ref(), devices)?;
                 let result = self.filter(netns, filter, devices);
+                let warnings = std::mem::take(&mut self.warnings);
                 applied.notes.extend(result.map_err(|e| e.after(&command.stderr))?);
+                applied.stderr.extend(warnings);
             }
             Operation::Chain(chain) => {
                 chain.target.device.as_ref().map_or(Ok(()), known)?;
+                check_indev(netns, chain.target.kind.as_ref(), devices)?;
                 applied.stdout = self.chain(netns, chain)?;
             }
             Operation::FilterShow(show) => {
                 let stdout = &mut applied.stdout;
-                self.show_filters(show, netns, devices, counters, &mut |piece| {
+                self.show_filters(show, netns, devices, counters, self.now_ms, &mut |piece| {
                     stdout.push_str(piece);
                     piece.clear();
                     true
@@ -192,7 +199,7 @@ impl Store {
         Ok(applied)
     }
 
-    /// `filter show`, in pieces: see [`Store::stream_filters`].
+    /// `filter show` at this time, in pieces: see [`Store::stream_filters`].
     ///
     /// # Errors
     /// The device does not exist.
@@ -202,6 +209,7 @@ impl Store {
         netns: Option<&str>,
         devices: &dyn Devices,
         counters: &dyn CounterSource,
+        now_ms: u64,
         sink: listing::Sink<'_>,
     ) -> Result<(), TcError> {
         show.device.as_ref().map_or(Ok(()), |device| check_device(netns, device, devices))?;
@@ -210,7 +218,7 @@ impl Store {
             let _wanted = sink(&mut show.nothing());
             return Ok(());
         }
-        let clock = listing::Clock { now_ms: self.now_ms };
+        let clock = listing::Clock { now_ms };
         let selection = listing::Selection { netns: netns.map(str::to_owned), ..show.selection.clone() };
         if self.stream_filters(&selection, &show.options, counters, &clock, sink) {
             return Ok(());
@@ -301,13 +309,13 @@ impl Store {
 }
 
 /// `tcf_change_indev()`.
-fn check_indev(
-    netns: Option<&str>,
-    filter: &super::filter::FilterCommand,
-    devices: &dyn Devices,
-) -> Result<(), TcError> {
-    let Some(super::filter::Kind::U32(spec)) = &filter.kind else { return Ok(()) };
-    match &spec.indev {
+fn check_indev(netns: Option<&str>, kind: Option<&super::filter::Kind>, devices: &dyn Devices) -> Result<(), TcError> {
+    let indev = match kind {
+        Some(super::filter::Kind::U32(spec)) => &spec.indev,
+        Some(super::filter::Kind::Flower(spec)) => &spec.indev,
+        Some(super::filter::Kind::Matchall(_) | super::filter::Kind::Unknown(_)) | None => &None,
+    };
+    match indev {
         Some(word) if !devices.exists(&DeviceKey::new(netns, &word.text)) => {
             let hint = format!("indev names a device; there is no {}", word.text);
             Err(TcError::kernel("Network device not found", hint).at(word.token))

@@ -43,7 +43,8 @@ pub fn control(data: &[u8]) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let answers = answers();
     if let Some(running) = answers.running.lock().expect("the forwarder lives").as_mut() {
-        running.rules = Runnable::new(Store::new(), BTreeSet::new(), false).expect("no rules can be run");
+        let none = Runnable::new(Store::new(), BTreeSet::new(), false).expect("no rules can be run");
+        running.rules = Arc::new(none);
     }
     let (mut client, server) = UnixStream::pair().expect("a pair of sockets");
     let mut said = String::new();

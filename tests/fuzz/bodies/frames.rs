@@ -6,7 +6,7 @@ use std::time::Duration;
 use viscum::app::replay::{Engine, Form};
 use viscum::ebpf::{Target, steer, takes};
 use viscum::tc::{AnyDevice, Store, parse_script};
-use viscum::types::{DeviceId, Topology};
+use viscum::types::{DeviceId, PacketMeta, PacketType, Topology};
 use viscum::wire::{Headers, headers::Transport};
 
 use super::choices::Choices;
@@ -114,8 +114,17 @@ pub fn frames(data: &[u8]) {
 /// The views of headers, wherever the network header is said to be.
 fn headers(frame: &[u8]) {
     for protocol in [0x0800, 0x86dd, 0x8100, 0x0806] {
-        for network in [14, 18, 22].into_iter().filter(|n| *n <= frame.len()) {
-            let _any = Headers::parse(frame, protocol, network);
+        for network in [14u16, 18, 22].into_iter().filter(|n| usize::from(*n) <= frame.len()) {
+            let meta = PacketMeta {
+                tag: None,
+                protocol,
+                network,
+                ptype: PacketType::Host,
+                mark: 0,
+                priority: 0,
+                queue_mapping: 0,
+            };
+            let _any = Headers::parse(frame, &meta);
         }
     }
     let _any = Transport::find(frame);
