@@ -8,9 +8,9 @@ use super::replay::{Engine, Form, ReplayError, engine};
 use crate::port::pcap::PcapReader;
 use crate::rules::eval::trace::{End, Step};
 use crate::rules::eval::{Event, Network};
-use crate::rules::{Action, ActionInstance, Control, U32Base};
+use crate::rules::{Action, ActionInstance, Control, FwFilter, U32Base};
 use crate::tc::action;
-use crate::tc::filter::u32::handle_text;
+use crate::tc::filter::{basic, u32::handle_text};
 use crate::tc::number::classid_text;
 use crate::types::{DeviceId, PacketMeta, Topology, VlanTag};
 
@@ -202,6 +202,24 @@ fn write_step(out: &mut String, step: &Step<'_>, depth: &mut usize, names: &dyn 
         }
         Step::Flower { handle, name, want, have, holds } => {
             let _ = writeln!(out, "{inner}{handle:#x} {name} {want}: the frame has {have}: {}", yes(holds));
+        }
+        Step::Fw { fw, mark } => {
+            let words = match fw {
+                FwFilter::Classes { qdisc } => {
+                    let is_class = FwFilter::is_class(mark, *qdisc);
+                    format!("the mark {mark:#x} names a class of {}: {}", classid_text(*qdisc), yes(is_class))
+                }
+                FwFilter::Marks { mask, rules } => {
+                    let found = rules.iter().any(|r| r.handle == mark & mask);
+                    format!("a handle {:#x} for the mark {mark:#x}/{mask:#x}: {}", mark & mask, yes(found))
+                }
+            };
+            let _ = writeln!(out, "{inner}{words}");
+        }
+        Step::Ematch { handle, ematch, inverted, holds } => {
+            let not = if inverted { "NOT " } else { "" };
+            let words = basic::one_line(ematch);
+            let _ = writeln!(out, "{inner}{handle:#x} {not}{words}: {}", yes(holds != inverted));
         }
         Step::Match { but, .. } => {
             let but = but.map_or(String::new(), |why| format!(", but {why}"));

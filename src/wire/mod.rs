@@ -2,6 +2,7 @@
 
 pub mod checksum;
 pub mod csum;
+pub mod dissect;
 pub mod headers;
 pub mod nat;
 pub mod pedit;

@@ -161,7 +161,7 @@ fn blocks(state: &DeviceState) -> [(Direction, &crate::tc::store::Block); 3] {
 fn flower(body: &Body) -> Option<FlowerKey> {
     match body {
         Body::Flower { written, .. } => Some(masked(written)),
-        Body::U32 { .. } | Body::Matchall => None,
+        Body::U32 { .. } | Body::Matchall | Body::Fw { .. } | Body::Basic { .. } => None,
     }
 }
 
@@ -170,7 +170,7 @@ fn words(body: &Body) -> Vec<U32Key> {
     let Body::Flower { written, .. } = body else {
         return match body {
             Body::U32 { keys, .. } => keys.clone(),
-            Body::Flower { .. } | Body::Matchall => Vec::new(),
+            Body::Flower { .. } | Body::Matchall | Body::Fw { .. } | Body::Basic { .. } => Vec::new(),
         };
     };
     let key = masked(written);

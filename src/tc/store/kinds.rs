@@ -8,7 +8,7 @@ use crate::tc::action::{ActionParams, ActionSpec};
 use crate::tc::error::TcError;
 use crate::tc::filter::flower::{FlowerSpec, fits_template, mask_of, masked};
 use crate::tc::filter::matchall::MatchallSpec;
-use crate::tc::filter::{Common, Kind};
+use crate::tc::filter::{Common, Kind, fw};
 
 impl Store {
     /// tc looks devices up while it parses, before it asks the kernel for anything.
@@ -17,7 +17,12 @@ impl Store {
         kind: Option<&Kind>,
         devices: &dyn Devices,
     ) -> Result<(), TcError> {
-        kind.map_or(Ok(()), |kind| Self::check_devices(netns, &common(kind).actions, devices))
+        let Some(kind) = kind else { return Ok(()) };
+        let checked = Self::check_devices(netns, &common(kind).actions, devices);
+        match kind {
+            Kind::Fw(_) => checked.map_err(|e| e.renamed("Illegal \"action\"", fw::ILLEGAL_ACTION)),
+            Kind::U32(_) | Kind::Flower(_) | Kind::Matchall(_) | Kind::Basic(_) | Kind::Unknown(_) => checked,
+        }
     }
 
     /// The same for a list of actions.
@@ -42,7 +47,11 @@ impl Store {
             Kind::U32(spec) => self.change_u32(netns, place, at, spec),
             Kind::Flower(spec) => self.change_flower(netns, place, at, spec),
             Kind::Matchall(spec) => self.change_matchall(netns, place, at, spec),
-            Kind::Unknown(_) => Err(TcError::kernel("TC classifier not found", "use u32, flower or matchall")),
+            Kind::Fw(spec) => self.change_fw(netns, place, at, spec),
+            Kind::Basic(spec) => self.change_basic(netns, place, at, spec),
+            Kind::Unknown(_) => {
+                Err(TcError::kernel("TC classifier not found", "use u32, flower, matchall, basic or fw"))
+            }
         }
     }
 
@@ -124,7 +133,7 @@ impl Store {
     }
 
     #[expect(clippy::too_many_arguments, reason = "all of it is what a node consists of")]
-    fn insert(
+    pub(super) fn insert(
         &mut self,
         netns: Option<&str>,
         place: Place,
@@ -176,6 +185,8 @@ fn common(kind: &Kind) -> &Common {
         Kind::U32(spec) => &spec.common,
         Kind::Flower(spec) => &spec.common,
         Kind::Matchall(spec) => &spec.common,
+        Kind::Fw(spec) => &spec.common,
+        Kind::Basic(spec) => &spec.common,
         Kind::Unknown(_) => &NONE,
     }
 }
@@ -184,13 +195,13 @@ fn common(kind: &Kind) -> &Common {
 fn entry_key(entry: &Entry) -> FlowerKey {
     match &entry.body {
         Body::Flower { written, .. } => masked(written),
-        Body::U32 { .. } | Body::Matchall => FlowerKey::default(),
+        Body::U32 { .. } | Body::Matchall | Body::Fw { .. } | Body::Basic { .. } => FlowerKey::default(),
     }
 }
 
 fn entry_mask_sequence(entry: &Entry) -> Option<u64> {
     match &entry.body {
         Body::Flower { mask_sequence, .. } => Some(*mask_sequence),
-        Body::U32 { .. } | Body::Matchall => None,
+        Body::U32 { .. } | Body::Matchall | Body::Fw { .. } | Body::Basic { .. } => None,
     }
 }

@@ -7,6 +7,7 @@ mod chains;
 mod delete;
 mod filters;
 mod kinds;
+mod marks;
 mod qdiscs;
 mod snapshot;
 mod standalone;
@@ -276,8 +277,13 @@ fn check_indev(
     filter: &super::filter::FilterCommand,
     devices: &dyn Devices,
 ) -> Result<(), TcError> {
-    let Some(super::filter::Kind::U32(spec)) = &filter.kind else { return Ok(()) };
-    match &spec.indev {
+    use super::filter::Kind;
+    let indev = match &filter.kind {
+        Some(Kind::U32(spec)) => &spec.indev,
+        Some(Kind::Fw(spec)) => &spec.indev,
+        Some(Kind::Flower(_) | Kind::Matchall(_) | Kind::Basic(_) | Kind::Unknown(_)) | None => &None,
+    };
+    match indev {
         Some(word) if !devices.exists(&DeviceKey::new(netns, &word.text)) => {
             let hint = format!("indev names a device; there is no {}", word.text);
             Err(TcError::kernel("Network device not found", hint).at(word.token))
