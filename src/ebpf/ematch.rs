@@ -69,7 +69,18 @@ fn ask(ematch: &Ematch, device: &str) -> Result<Ask, Reason> {
             Ok(Ask::Number { at, cmp: *cmp })
         }
         Ematch::U32(key) => match super::layout::word_at(key.offset)? {
-            None => Ok(Ask::Fixed(false)),
+            None => {
+                // A word that begins before the frame: the bytes that are compared may be in it.
+                let before = (-NETWORK).saturating_sub(key.offset);
+                let bits = before.saturating_mul(8) as u32;
+                match (key.value.checked_shl(bits), key.mask.checked_shl(bits)) {
+                    (Some(value), Some(mask)) if mask >> bits == key.mask => {
+                        let word = Word { at: 0, value: value.to_be_bytes(), mask: mask.to_be_bytes() };
+                        Ok(Ask::Words { end: 4, words: vec![word] })
+                    }
+                    _ => Ok(Ask::Fixed(false)),
+                }
+            }
             Some(at) => {
                 let word = Word { at, value: key.value.to_be_bytes(), mask: key.mask.to_be_bytes() };
                 Ok(Ask::Words { end: at + 4, words: vec![word] })

@@ -45,9 +45,8 @@ fn one(rng: &mut SmallRng, sample: &[u8]) -> Ematch {
             let offset = pick(rng, &[0, 4, 8, 12, 16, 20, 24, -4, -12, -14, -16, 6, 33, 60, i32::MAX, i32::MIN]);
             let offset = if rng.gen_bool(0.8) { offset } else { rng.gen_range(-20..70) };
             let mask = pick(rng, &[u32::MAX, 0xff, 0xffff_0000, 0x00ff_0000, 0]);
-            let at = i64::from(offset) + 14;
-            let word = usize::try_from(at).ok().and_then(|at| sample.get(at..)?.first_chunk::<4>());
-            let value = word.map_or(0, |w| u32::from_be_bytes(*w)) & mask;
+            let byte = |at: i64| usize::try_from(at).ok().and_then(|at| sample.get(at)).copied().unwrap_or(0);
+            let value = u32::from_be_bytes([14, 15, 16, 17].map(|at| byte(i64::from(offset) + at))) & mask;
             Ematch::U32(EmatchU32 { value, mask, offset, next_header: rng.gen_bool(0.2) })
         }
         5 => {

@@ -51,9 +51,16 @@ impl Run<'_> {
                 bytes_at(&skb.data, at, cmp.width as usize).is_some_and(|bytes| cmp.holds(bytes))
             }
             Ematch::U32(key) => {
-                let word = bytes_at(&skb.data, skb.network() as i64 + i64::from(key.offset), 4);
-                let word = word.and_then(|bytes| bytes.first_chunk::<4>());
-                word.is_some_and(|word| (u32::from_be_bytes(*word) ^ key.value) & key.mask == 0)
+                let at = skb.network() as i64 + i64::from(key.offset);
+                let (value, mask) = (key.value.to_be_bytes(), key.mask.to_be_bytes());
+                // The word must be in the frame; of one that begins before it, the bytes that are compared.
+                at > -4
+                    && (0..4).zip(value.iter().zip(mask)).all(|(byte, (value, mask))| {
+                        match usize::try_from(at + byte) {
+                            Ok(at) => skb.data.get(at).is_some_and(|have| (have ^ value) & mask == 0),
+                            Err(_) => mask == 0,
+                        }
+                    })
             }
             Ematch::Nbyte(nbyte) => {
                 let at = layer(nbyte.layer, skb) + i64::from(nbyte.offset);
