@@ -14,6 +14,7 @@ mod compile;
 mod driver;
 mod ematch;
 mod filters;
+mod flower;
 mod layout;
 mod packet;
 mod police;

@@ -6,7 +6,7 @@ use super::{Disposition, HookIndex, Outlet, Overlimits, Packet, Plan, vlan};
 use crate::limits::RECLASSIFY_MAX;
 use crate::rules::{ActionWord, Control, CounterSink, FwFilter, NodeWord};
 use crate::types::{DeviceId, Direction, DropReason, is_tag};
-use crate::wire::{Headers, dissect};
+use crate::wire::{Headers, transport};
 
 impl Plan {
     /// Takes a frame that arrived at `hook` the whole way: the packet is rewritten in place; copies that
@@ -48,7 +48,7 @@ impl Plan {
             return 0;
         }
         let (data, meta) = (packet.data(), &packet.meta);
-        data.len() - dissect::transport(data, meta.protocol, usize::from(meta.network), meta.tag.is_some())
+        data.len() - transport::offset(data, meta.protocol, usize::from(meta.network), meta.tag.is_some())
     }
 }
 

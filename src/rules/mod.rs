@@ -10,6 +10,7 @@ pub mod ematch;
 pub mod ematch_random;
 pub mod eval;
 pub mod filter;
+pub mod flower;
 pub mod police;
 
 pub use action::{
@@ -22,9 +23,10 @@ pub use ematch::{
     EmatchU32, EmatchWidth, MetaField, MetaObject,
 };
 pub use filter::{
-    BasicRule, Classifier, Filter, FlowerKey, FlowerRule, FwFilter, FwRule, MatchallRule, PortMatch, U32Base,
-    U32Descent, U32Key, U32Link, U32Mark, U32Node, U32Table, U32VariableOffset,
+    BasicRule, Classifier, Filter, FwFilter, FwRule, MatchallRule, U32Base, U32Descent, U32Key, U32Link, U32Mark,
+    U32Node, U32Table, U32VariableOffset,
 };
+pub use flower::{FlowerField, FlowerKey, FlowerRule, PortMatch};
 
 use std::collections::BTreeMap;
 

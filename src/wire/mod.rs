@@ -7,9 +7,11 @@ pub mod headers;
 pub mod nat;
 pub mod pedit;
 pub mod segment;
+pub mod transport;
 pub mod vlan;
 
-pub use headers::{Fragment, Headers, IpVersion};
+pub use dissect::{Headers, SeenTag};
+pub use headers::{Fragment, IpVersion};
 
 /// Two bytes at `offset` in network order.
 ///

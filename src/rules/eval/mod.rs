@@ -6,6 +6,7 @@
 mod actions;
 mod basic;
 mod classify;
+mod dissect;
 mod flower;
 pub mod trace;
 mod u32_filter;
@@ -19,7 +20,7 @@ use crate::types::{
     Device, DeviceId, DeviceKind, Direction, DropReason, MacAddr, PacketMeta, PacketType, Topology, VlanTag, ethertype,
     is_tag,
 };
-use crate::wire::dissect;
+use crate::wire::transport;
 
 /// What became of a received frame; one frame may cause several (mirror).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,7 +173,7 @@ impl Skb {
     /// What the receiving device's driver does for the transport header.
     fn find_transport(&mut self) {
         let PacketMeta { protocol, tag, .. } = self.meta;
-        let at = dissect::transport(&self.data, protocol, self.network(), tag.is_some());
+        let at = transport::offset(&self.data, protocol, self.network(), tag.is_some());
         self.behind_transport = self.data.len() - at;
     }
 

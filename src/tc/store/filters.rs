@@ -185,7 +185,7 @@ impl Store {
             table,
             sequence: self.next_sequence(),
             entries: Vec::new(),
-            keys: std::collections::HashSet::new(),
+            flower: super::flower::FlowerIndex::default(),
             mask: None,
         };
         let chain = self.chain_mut(place);

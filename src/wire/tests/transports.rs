@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::Shape;
-use crate::wire::dissect;
+use crate::wire::transport;
 
 /// Types and protocol numbers that the dissector knows.
 const KNOWN: &[u16] =
@@ -22,7 +22,7 @@ proptest! {
                 bytes.copy_from_slice(&known.to_be_bytes());
             }
         }
-        let at = dissect::transport(&frame, protocol, 14, tagged);
+        let at = transport::offset(&frame, protocol, 14, tagged);
         prop_assert!((10..=frame.len()).contains(&at));
     }
 }
@@ -35,9 +35,9 @@ fn behind_plain_ip_it_is_behind_the_header() {
         let network = 14 + 4 * shape.tags;
         let protocol = u16::from_be_bytes([frame[network - 2], frame[network - 1]]);
         let ip_len = if shape.v6 { 40 } else { 20 };
-        assert_eq!(dissect::transport(&frame, protocol, network, shape.tags > 0), network + ip_len, "{shape:?}");
+        assert_eq!(transport::offset(&frame, protocol, network, shape.tags > 0), network + ip_len, "{shape:?}");
         // Tags that are still in the frame are looked behind.
         let outer = u16::from_be_bytes([frame[12], frame[13]]);
-        assert_eq!(dissect::transport(&frame, outer, 14, false), network + ip_len, "{shape:?}");
+        assert_eq!(transport::offset(&frame, outer, 14, false), network + ip_len, "{shape:?}");
     }
 }
