@@ -12,3 +12,4 @@ mod support;
 mod tc;
 mod tidy;
 mod vlan;
+mod watch;

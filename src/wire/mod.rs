@@ -2,12 +2,14 @@
 
 pub mod checksum;
 pub mod csum;
+pub mod filter;
 pub mod headers;
 pub mod nat;
 pub mod pedit;
 pub mod segment;
 pub mod vlan;
 
+pub use filter::{Filter, FilterError};
 pub use headers::{Fragment, Headers, IpVersion};
 
 /// Two bytes at `offset` in network order.

@@ -9,6 +9,7 @@ mod pool;
 mod run;
 mod staging;
 mod step;
+mod taps;
 #[cfg(test)]
 mod tests;
 
@@ -18,3 +19,4 @@ pub use clock::{monotonic_ms, monotonic_ns};
 pub use generation::{Egress, Generation, Lane, OnPass};
 pub use pool::{Pool, Seat, Worker, WorkerError};
 pub use run::{Ended, Idle, Shared};
+pub use taps::{Fate, Record, Tap, Taps, Watch};

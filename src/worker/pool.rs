@@ -14,6 +14,7 @@ use super::generation::Generation;
 use super::run::{Ended, FDS_MAX, Idle, Shared, run};
 use super::staging::Staging;
 use super::step::Engine;
+use super::taps::{Tapping, Taps};
 use crate::limits::CROSSING_LEN;
 use crate::port::{Batch, FramePool, Port};
 
@@ -190,6 +191,7 @@ fn spawn(index: usize, seat: Seat, crossings: &[Crossing], idle: Idle) -> Result
         wake: crossings[index].wake(),
         cells: Arc::clone(&cells),
         ports: std::sync::Mutex::new(Vec::with_capacity(seat.ports.len())),
+        taps: Taps::default(),
     });
     let frame_len_max = seat.pool.chunk_len();
     let engine = Engine {
@@ -200,6 +202,7 @@ fn spawn(index: usize, seat: Seat, crossings: &[Crossing], idle: Idle) -> Result
         crossings: crossings.to_vec(),
         index,
         staging: Staging::new(frame_len_max, 0x9e37_79b9 ^ (index as u32 + 1)),
+        taps: Tapping::new(),
         now_ms: 1,
         now_ns: 1,
     };

@@ -13,6 +13,7 @@ use super::cells::{WorkerCells, bump};
 use super::clock::monotonic_ns;
 use super::generation::Generation;
 use super::step::{Engine, Rules};
+use super::taps::Taps;
 use crate::port::PortStats;
 
 /// How long an adaptive worker spins without a frame before it sleeps.
@@ -42,6 +43,8 @@ pub struct Shared {
     pub cells: Arc<WorkerCells>,
     /// The ports' own statistics, as last published.
     pub ports: std::sync::Mutex<Vec<PortStats>>,
+    /// Who wants to see its frames.
+    pub taps: Taps,
 }
 
 impl Shared {
@@ -72,6 +75,7 @@ pub(super) fn run(mut engine: Engine, shared: &Shared, idle: Idle) -> Ended {
     loop {
         engine.now_ns = monotonic_ns();
         engine.now_ms = engine.now_ns as u64 / 1_000_000;
+        engine.taps.look(&shared.taps);
         let worked = engine.step(&rules);
         take_new_rules(&mut rules, shared);
         rounds = rounds.wrapping_add(1);

@@ -6,6 +6,7 @@ use super::cells::{WorkerCells, bump};
 use super::crossing::Crossing;
 use super::generation::{Egress, Generation, Lane, OnPass};
 use super::staging::Staging;
+use super::taps::{Fate, Tapping};
 use crate::plan::{Disposition, Overlimits, Packet};
 use crate::port::{Batch, Frame, FramePool, Port};
 use crate::rules::CounterSink;
@@ -31,6 +32,8 @@ pub(super) struct Engine {
     pub crossings: Vec<Crossing>,
     pub index: usize,
     pub staging: Staging,
+    /// Who wants to see frames.
+    pub taps: Tapping,
     pub now_ms: u64,
     pub now_ns: i64,
 }
@@ -38,12 +41,17 @@ pub(super) struct Engine {
 impl Engine {
     /// One round over all ports. True: there was something to do.
     pub fn step(&mut self, rules: &Rules) -> bool {
-        let mut worked = self.take_crossed();
+        // Asked once: a worker that nobody looks at runs code without a trace of it.
+        if self.taps.is_empty() { self.round::<false>(rules) } else { self.round::<true>(rules) }
+    }
+
+    fn round<const TAPPED: bool>(&mut self, rules: &Rules) -> bool {
+        let mut worked = self.take_crossed::<TAPPED>();
         for port in 0..self.ports.len() {
             self.ports[port].receive(&mut self.pool, &mut self.batch);
             worked |= !self.batch.is_empty();
             while let Some(frame) = self.batch.pop() {
-                self.forward(rules, port, frame);
+                self.forward::<TAPPED>(rules, port, frame);
             }
         }
         for port in &mut self.ports {
@@ -57,7 +65,10 @@ impl Engine {
     }
 
     /// A received frame, to its end in this worker.
-    fn forward(&mut self, rules: &Rules, port: usize, mut frame: Frame) {
+    fn forward<const TAPPED: bool>(&mut self, rules: &Rules, port: usize, mut frame: Frame) {
+        if TAPPED {
+            self.taps.receive(port, self.pool.data(&frame));
+        }
         let cells = &self.cells.ports[port];
         bump(&cells.rx_frames, 1);
         bump(&cells.rx_bytes, frame.len() as u64);
@@ -75,16 +86,22 @@ impl Engine {
                 verdict = self.classify(generation, port, &mut frame);
             }
         }
-        self.send_copies(generation, port);
-        match verdict {
+        self.send_copies::<TAPPED>(generation, port);
+        let fate = match verdict {
             Disposition::Transmit { device, overlimits } => {
-                let sent = self.transmit(generation.egress(device), port, frame);
-                if sent.is_err() {
-                    count_overlimits(generation, &overlimits, self.now_ms);
+                match self.transmit::<TAPPED>(generation.egress(device), port, frame) {
+                    Ok(()) => Fate::Sent(Some(device)),
+                    Err(reason) => {
+                        count_overlimits(generation, &overlimits, self.now_ms);
+                        Fate::Dropped(reason)
+                    }
                 }
             }
             Disposition::Stack { .. } => self.pass(generation.lanes[port], port, frame),
             Disposition::Dropped { reason, .. } => self.drop_frame(port, reason, frame),
+        };
+        if TAPPED {
+            self.taps.end(fate, generation.id);
         }
     }
 
@@ -125,11 +142,11 @@ impl Engine {
     }
 
     /// The copies that mirror made while the frame was classified.
-    fn send_copies(&mut self, generation: &Generation, port: usize) {
+    fn send_copies<const TAPPED: bool>(&mut self, generation: &Generation, port: usize) {
         while let Some(ready) = self.staging.next() {
             bump(&self.cells.ports[port].mirrored, 1);
             let sent = match self.pool.alloc_copy(ready.frame()) {
-                Ok(frame) => self.transmit(generation.egress(ready.device), port, frame),
+                Ok(frame) => self.transmit::<TAPPED>(generation.egress(ready.device), port, frame),
                 Err(reason) => {
                     self.cells.ports[port].drop_one(reason);
                     Err(reason)
@@ -149,9 +166,9 @@ impl Engine {
         }
     }
 
-    fn transmit(&mut self, egress: Egress, from: usize, frame: Frame) -> Result<(), DropReason> {
+    fn transmit<const TAPPED: bool>(&mut self, egress: Egress, from: usize, frame: Frame) -> Result<(), DropReason> {
         match egress {
-            Egress::Port(port) => self.hand_over(port, from, frame),
+            Egress::Port(port) => self.hand_over::<TAPPED>(port, from, frame),
             Egress::Crossing { worker, port } => {
                 let sent = self.crossings[worker].send(port, self.pool.data(&frame));
                 self.pool.free(frame);
@@ -162,37 +179,45 @@ impl Engine {
                 sent
             }
             Egress::None => {
-                self.drop_frame(from, DropReason::TargetDown, frame);
+                let _told_to_the_caller = self.drop_frame(from, DropReason::TargetDown, frame);
                 Err(DropReason::TargetDown)
             }
         }
     }
 
-    fn hand_over(&mut self, port: usize, from: usize, frame: Frame) -> Result<(), DropReason> {
+    fn hand_over<const TAPPED: bool>(&mut self, port: usize, from: usize, frame: Frame) -> Result<(), DropReason> {
+        if TAPPED {
+            self.taps.send(port, self.pool.data(&frame));
+        }
         let sent = self.ports[port].transmit(&mut self.pool, frame);
         let cells = &self.cells.ports[from];
         bump(if sent.is_ok() { &cells.handed } else { &cells.refused }, 1);
+        if TAPPED {
+            self.taps.sent(sent);
+        }
         sent
     }
 
-    fn pass(&mut self, lane: Lane, port: usize, frame: Frame) {
+    fn pass(&mut self, lane: Lane, port: usize, frame: Frame) -> Fate {
         match lane.on_pass {
             OnPass::KernelHasIt => {
                 bump(&self.cells.ports[port].passed, 1);
                 self.pool.free(frame);
+                Fate::LeftToKernel
             }
             OnPass::Stranded => self.drop_frame(port, DropReason::Stranded, frame),
             OnPass::NoStack => self.drop_frame(port, DropReason::NoStack, frame),
         }
     }
 
-    fn drop_frame(&mut self, port: usize, reason: DropReason, frame: Frame) {
+    fn drop_frame(&mut self, port: usize, reason: DropReason, frame: Frame) -> Fate {
         self.cells.ports[port].drop_one(reason);
         self.pool.free(frame);
+        Fate::Dropped(reason)
     }
 
     /// Frames that other workers left for this one's ports.
-    fn take_crossed(&mut self) -> bool {
+    fn take_crossed<const TAPPED: bool>(&mut self) -> bool {
         let mut worked = false;
         for _ in 0..crate::limits::BURST_LEN {
             let Some(crossed) = self.crossings[self.index].receive() else { break };
@@ -201,7 +226,7 @@ impl Engine {
             bump(&self.cells.ports[port].crossed_in, 1);
             match self.pool.alloc_copy(crossed.frame()) {
                 Ok(frame) => {
-                    let _counted = self.hand_over(port, port, frame);
+                    let _counted = self.hand_over::<TAPPED>(port, port, frame);
                 }
                 Err(reason) => self.cells.ports[port].drop_one(reason),
             }

@@ -69,6 +69,7 @@ impl Bench {
             cells: Arc::new(WorkerCells::new(devices.len())),
             crossings: vec![Crossing::new(8, 2048, Arc::new(nix::sys::eventfd::EventFd::new().unwrap()))],
             index: 0,
+            taps: super::taps::Tapping::new(),
             now_ms: 5,
             now_ns: 5_000_000,
         };

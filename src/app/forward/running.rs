@@ -8,6 +8,7 @@ use super::attach::{AttachError, Change, Hold, Served, attach_all, attach_behind
 use super::choice::{stand_ins, wanted};
 use super::seats::{Layout, forget_seen, generations, open};
 use super::watch::watch;
+use super::watching::{Watching, end_all};
 use crate::app::config::{Config, Deliver, Poll};
 use crate::app::rules::{HostDevices, RulesError, Runnable, load};
 use crate::host;
@@ -85,8 +86,10 @@ pub struct Running {
     /// What replaced generations of rules counted.
     retired: Counters,
     devices: HostDevices,
-    generation: u64,
-    up: Arc<[AtomicBool]>,
+    pub(super) generation: u64,
+    pub(super) up: Arc<[AtomicBool]>,
+    /// Traces and captures.
+    pub(super) watching: Vec<Watching>,
     stop_watching: Arc<AtomicBool>,
     /// When it started, on the counters' clock, in ms.
     pub started_ms: u64,
@@ -144,6 +147,7 @@ impl Running {
             devices,
             generation,
             up,
+            watching: Vec::new(),
             stop_watching,
             started_ms,
             state_only,
@@ -357,10 +361,11 @@ impl Running {
         self.served.iter_mut().for_each(|s| s.hold = Hold::Nothing);
         self.pool.switch(id);
         std::thread::sleep(SETTLING);
-        let Self { served, pool, layout, rules, .. } = self;
+        let Self { served, pool, layout, rules, watching, .. } = self;
         let ended = pool.stop();
+        end_all(&watching);
         in_force.iter().for_each(|generation| counters.merge(&generation.cells, &rules.ruleset));
-        Stopped { served, layout, rules, counters, ended }
+        Stopped { served, layout, rules, counters, ended, watching }
     }
 }
 
@@ -376,6 +381,8 @@ pub struct Stopped {
     pub counters: Counters,
     /// Each worker: what it shared, and how it ended (`None`: it panicked).
     pub ended: Vec<(Arc<crate::worker::Shared>, Option<crate::worker::Ended>)>,
+    /// Traces and captures that were running.
+    pub(super) watching: Vec<Watching>,
 }
 
 /// The cores of the workers: as configured, else the last ones that the process may use; they repeat if there are too few.
