@@ -102,7 +102,7 @@ fn a_capture_has_every_frame_once_as_the_far_end_saw_it() {
         let conforming = count(5003, "sent on by IMAGE_HOST_VETH");
         assert!((1..10).contains(&conforming), "{conforming}");
         assert_eq!(count(5003, "dropped: rule"), 50 - conforming);
-        assert_eq!(count(5002, "dropped: rule (eth0 ingress pref 3 u32 800::800, action 1 gact: drop)"), 100);
+        assert_eq!(count(5002, "dropped: rule (eth0 ingress pref 3 u32 802::800, action 1 gact: drop)"), 100);
         assert_eq!(count(5001, "sent on by IMAGE_HOST_VETH"), 2000);
         assert_eq!(said, format!("{} frames captured, none lost", 4150 + conforming));
         let ways = read("udp", &["frame.packet_flags", "frame.interface_name"]);
@@ -142,9 +142,9 @@ fn a_trace_explains_what_happened_and_a_pipe_can_be_read() {
     assert_eq!(said.matches("\nforwarder: sent on by IMAGE_HOST_VETH, ").count(), 5, "{said}");
     for part in [
         "frame 5: 106 bytes received by eth0\n  eth0 ingress: 106 bytes, protocol 0x0800, host\n",
-        "800::800 match 00001389/0000ffff at 20: the frame has",
+        "801::800 match 00001389/0000ffff at 20: the frame has",
         "bytes 0..6: 5c b9 01 c3 d9 38 -> 70 00 00 00 00 00",
-        "why: eth0 ingress pref 2 u32 800::800, action 4 mirred: sent on\n",
+        "why: eth0 ingress pref 2 u32 801::800, action 4 mirred: sent on\n",
     ] {
         assert!(said.contains(part), "{part:?} is not in:\n{said}");
     }

@@ -135,7 +135,7 @@ impl<R: Read> Reader<R> {
         }
         let len = number(len, self.big);
         let read = 8 + self.body.len() as u32;
-        if len < read + 4 || len % 4 != 0 || len > BLOCK_LEN_MAX {
+        if len < read + 4 || !len.is_multiple_of(4) || len > BLOCK_LEN_MAX {
             return Err(Failure::Damaged(format!(
                 "a block of {len} bytes; they are multiples of 4 up to {BLOCK_LEN_MAX}"
             )));

@@ -5,6 +5,7 @@
 mod parse;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub use parse::FilterError;
 

@@ -1,6 +1,5 @@
 //! From tcpdump's words to a filter. An error shows the place. Names are not looked up: addresses and ports are numbers.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::{Filter, Node, Side, Test};
@@ -35,14 +34,14 @@ struct Word<'a> {
 
 /// What an address or number is compared with: the qualifiers in front of it.
 #[derive(Clone, Copy)]
-struct Qualifiers {
-    protocol: Option<&'static str>,
-    side: Side,
-    kind: Kind,
+pub(super) struct Qualifiers {
+    pub protocol: Option<&'static str>,
+    pub side: Side,
+    pub kind: Kind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Host,
     Net,
     Port,
@@ -94,10 +93,10 @@ fn words(text: &str) -> Vec<Word<'_>> {
     list
 }
 
-struct Parser<'a> {
+pub(super) struct Parser<'a> {
     text: &'a str,
     words: Vec<Word<'a>>,
-    next: usize,
+    pub(super) next: usize,
     /// Bytes of the tags that `vlan` has stepped over so far: as with tcpdump, for all that is written behind it.
     tags: usize,
     /// For a value without a word: `port 80 or 443`.
@@ -106,11 +105,11 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn peek(&self) -> Option<&'a str> {
+    pub(super) fn peek(&self) -> Option<&'a str> {
         self.words.get(self.next).map(|w| w.text)
     }
 
-    fn peek_behind(&self) -> Option<&'a str> {
+    pub(super) fn peek_behind(&self) -> Option<&'a str> {
         self.words.get(self.next + 1).map(|w| w.text)
     }
 
@@ -121,7 +120,7 @@ impl<'a> Parser<'a> {
     }
 
     /// An error at the next word.
-    fn here(&self, reason: impl Into<String>) -> FilterError {
+    pub(super) fn here(&self, reason: impl Into<String>) -> FilterError {
         let (at, len) =
             self.words.get(self.next).map_or((self.text.trim_end().len(), 0), |w| (w.at, w.text.chars().count()));
         let column = self.text[..at].chars().count();
@@ -324,106 +323,6 @@ impl<'a> Parser<'a> {
             }
         };
         Ok(self.test(test))
-    }
-
-    fn address(&mut self, q: Qualifiers) -> Result<Test, FilterError> {
-        let (ip, arp, rarp, v6) = match q.protocol {
-            None => (true, true, true, true),
-            Some("ip") => (true, false, false, false),
-            Some("arp") => (false, true, false, false),
-            Some("rarp") => (false, false, true, false),
-            Some("ip6") => (false, false, false, true),
-            Some(_) => return Err(self.here("ports are of this protocol, addresses are not: write `tcp and host …`")),
-        };
-        let word = self.peek().unwrap_or_default();
-        let (address, len) = word.split_once('/').map_or((word, None), |(a, len)| (a, Some(len)));
-        if len.is_some() && q.kind == Kind::Host {
-            return Err(self.here("a prefix is a net: write `net` before it"));
-        }
-        let prefix = |bits: u32| len.map_or(Some(bits), |len| len.parse().ok().filter(|len| *len <= bits));
-        if let Ok(address) = address.parse::<Ipv6Addr>() {
-            let Some(len) = prefix(128) else { return Err(self.here("a prefix of IPv6 has 0 to 128 bits")) };
-            if !v6 {
-                return Err(self.here("an IPv6 address needs `ip6` or no protocol before it"));
-            }
-            let mask = u128::MAX.checked_shl(128 - len).unwrap_or(0);
-            let address = u128::from(address);
-            return self.masked(address & !mask != 0).map(|()| Test::Ipv6 { side: q.side, address, mask });
-        }
-        let parts = address.split('.').count() as u32;
-        let given = if q.kind == Kind::Net && parts < 4 {
-            format!("{address}{}", ".0".repeat(4 - parts as usize))
-        } else {
-            address.to_owned()
-        };
-        let Ok(address) = given.parse::<Ipv4Addr>() else {
-            return Err(self.here("no address; names are not looked up, write 198.51.100.10 or 2001:db8::1"));
-        };
-        if !(ip || arp || rarp) {
-            return Err(self.here("an IPv4 address needs `ip`, `arp` or no protocol before it"));
-        }
-        let Some(mut bits) = prefix(32) else { return Err(self.here("a prefix of IPv4 has 0 to 32 bits")) };
-        if len.is_none() && q.kind == Kind::Net {
-            bits = parts * 8;
-        }
-        let mut mask = u32::MAX.checked_shl(32 - bits).unwrap_or(0);
-        if q.kind == Kind::Net && len.is_none() && self.peek_behind() == Some("mask") {
-            self.next += 2;
-            match self.peek().and_then(|w| w.parse::<Ipv4Addr>().ok()) {
-                Some(given) => mask = given.into(),
-                None => return Err(self.here("after `mask` comes a mask such as 255.255.0.0")),
-            }
-        }
-        let address = u32::from(address);
-        self.masked(address & !mask != 0).map(|()| Test::Ipv4 { side: q.side, address, mask, ip, arp, rarp })
-    }
-
-    /// Steps over the last word of an address, which must not have bits outside of its mask.
-    fn masked(&mut self, outside: bool) -> Result<(), FilterError> {
-        if outside {
-            return Err(self.here("the address has bits that the prefix or mask does not; it would never match"));
-        }
-        self.next += 1;
-        Ok(())
-    }
-
-    fn port(&mut self, q: Qualifiers) -> Result<Test, FilterError> {
-        let protocol = match q.protocol {
-            None => None,
-            Some("tcp") => Some(6),
-            Some("udp") => Some(17),
-            Some("sctp") => Some(132),
-            Some(_) => return Err(self.here("only tcp, udp and sctp have ports")),
-        };
-        let word = self.peek().unwrap_or_default();
-        let (low, high) = match word.split_once('-') {
-            Some((low, high)) if q.kind == Kind::PortRange => (low, high),
-            Some(_) | None => (word, word),
-        };
-        match (low.parse(), high.parse()) {
-            (Ok(low), Ok(high)) if low <= high => {
-                self.next += 1;
-                Ok(Test::Port { side: q.side, protocol, low, high })
-            }
-            _ if q.kind == Kind::PortRange => Err(self.here("no range of ports; write 5000-5010")),
-            _ => Err(self.here("no port; names are not looked up, write a number up to 65535")),
-        }
-    }
-
-    /// A number, decimal or with 0x.
-    fn number(&mut self, max: u64, what: &str) -> Result<u64, FilterError> {
-        let word = self.peek().unwrap_or_default();
-        let number = match word.strip_prefix("0x") {
-            Some(hex) => u64::from_str_radix(hex, 16),
-            None => word.parse(),
-        };
-        match number {
-            Ok(number) if number <= max => {
-                self.next += 1;
-                Ok(number)
-            }
-            Ok(_) | Err(_) => Err(self.here(format!("{what} is a number from 0 to {max}"))),
-        }
     }
 }
 
