@@ -58,7 +58,7 @@ impl Running {
     ///
     /// # Errors
     /// As many as can be are there already.
-    pub fn watch(&mut self, watch: &Arc<Watch>, devices: Vec<DeviceKey>) -> Result<(), String> {
+    pub fn begin_watch(&mut self, watch: &Arc<Watch>, devices: Vec<DeviceKey>) -> Result<(), String> {
         if self.watching.len() >= TAPS_MAX {
             return Err(format!("{TAPS_MAX} traces and captures run already, which is the most; end one of them"));
         }
@@ -67,22 +67,40 @@ impl Running {
         Ok(())
     }
 
-    /// Ends what [`Running::watch`] began.
-    pub fn unwatch(&mut self, watch: &Arc<Watch>) {
+    /// Ends what [`Running::begin_watch`] began.
+    pub fn end_watch(&mut self, watch: &Arc<Watch>) {
         self.watching.retain(|w| !Arc::ptr_eq(&w.watch, watch));
         self.tap_workers();
     }
 
-    /// Tells every worker which of its ports are watched by whom; to be called again when a worker's ports have changed.
-    pub fn tap_workers(&self) {
-        for (worker, ports) in self.pool.workers.iter().zip(&self.layout.ports) {
-            let tap = |w: &Watching| {
-                let interface = |port: &usize| w.devices.iter().position(|key| *key == self.served[*port].wanted.key);
-                Tap { watch: Arc::clone(&w.watch), interfaces: ports.iter().map(interface).collect() }
-            };
+    /// To be called when ports came or went: those who watch their devices go on.
+    pub(super) fn follow_ports(&self) {
+        if !self.watching.is_empty() {
+            self.tap_workers();
+        }
+    }
+
+    /// Tells every worker which of its ports are watched by whom.
+    fn tap_workers(&self) {
+        for (index, worker) in self.pool.workers.iter().enumerate() {
+            let tap =
+                |w: &Watching| Tap { watch: Arc::clone(&w.watch), interfaces: self.interfaces(&w.devices, index) };
             worker.shared.taps.set(self.watching.iter().map(tap).collect());
             worker.shared.wake();
         }
+    }
+
+    /// By the number of a worker's port: the position of its device among these.
+    fn interfaces(&self, devices: &[DeviceKey], worker: usize) -> Box<[Option<usize>]> {
+        let mut interfaces = Vec::new();
+        for served in &self.served {
+            let interface = devices.iter().position(|key| *key == served.wanted.key);
+            for port in served.ports.iter().filter(|port| port.at.worker == worker) {
+                interfaces.resize(interfaces.len().max(port.at.slot + 1), None);
+                interfaces[port.at.slot] = interface;
+            }
+        }
+        interfaces.into_boxed_slice()
     }
 
     /// How a device is served, and what of it cannot be seen here.

@@ -101,7 +101,7 @@ pub fn watch(running: &Shared, request: &Request, client: &UnixStream) -> io::Re
     let done = session.run(client, &mut out);
     // Whatever happened to the client, the workers need not copy for it any more.
     let _the_forwarder_is_ending = with_running(running, |running| {
-        running.unwatch(&session.watch);
+        running.end_watch(&session.watch);
         Ok(())
     });
     // A forwarder that ends waits for the session to be dropped, so the last piece goes first.
@@ -144,7 +144,7 @@ impl<'a> Session<'a> {
             };
             let devices = keys.iter().map(seen).collect();
             let watch = Arc::new(Watch::new(filter, outgoing, keys.len(), kept));
-            forwarder.watch(&watch, keys)?;
+            forwarder.begin_watch(&watch, keys)?;
             Ok(Self { running, request, watch, devices })
         })
     }

@@ -58,7 +58,11 @@ impl Trace {
         };
         let current = rules.generation == record.generation;
         let fate = fate_text(record.fate, current.then_some(rules));
+        let cut = record.frame().len() < record.len;
         let remark = match (current, agrees(record.fate, &explanation.events)) {
+            _ if cut => Some(
+                "only the frame's beginning was kept, and explained; the MTU of its device has grown since the trace began",
+            ),
             (true, true) => None,
             (true, false) => Some(
                 "the forwarder did otherwise than explained: by tokens or chance, by a full ring, or by rules that were replaced while it was on its way",

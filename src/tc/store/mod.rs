@@ -156,7 +156,7 @@ impl Store {
             }
             Operation::FilterShow(show) => {
                 let stdout = &mut applied.stdout;
-                self.show_filters(show, netns, devices, counters, &mut |piece| {
+                self.show_filters(show, netns, devices, counters, self.now_ms, &mut |piece| {
                     stdout.push_str(piece);
                     piece.clear();
                     true
@@ -181,7 +181,7 @@ impl Store {
         Ok(applied)
     }
 
-    /// `filter show`, in pieces: see [`Store::stream_filters`].
+    /// `filter show` at this time, in pieces: see [`Store::stream_filters`].
     ///
     /// # Errors
     /// The device does not exist.
@@ -191,11 +191,12 @@ impl Store {
         netns: Option<&str>,
         devices: &dyn Devices,
         counters: &dyn CounterSource,
+        now_ms: u64,
         sink: listing::Sink<'_>,
     ) -> Result<(), TcError> {
         let Some(device) = &show.device else { return Ok(()) };
         check_device(netns, device, devices)?;
-        let clock = listing::Clock { now_ms: self.now_ms };
+        let clock = listing::Clock { now_ms };
         let selection = listing::Selection { netns: netns.map(str::to_owned), ..show.selection.clone() };
         self.stream_filters(&selection, &show.options, counters, &clock, sink);
         Ok(())
