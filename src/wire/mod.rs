@@ -2,6 +2,7 @@
 
 pub mod checksum;
 pub mod csum;
+pub mod dissect;
 pub mod filter;
 pub mod headers;
 pub mod nat;
@@ -9,8 +10,9 @@ pub mod pedit;
 pub mod segment;
 pub mod vlan;
 
+pub use dissect::{Headers, SeenTag};
 pub use filter::{Filter, FilterError};
-pub use headers::{Fragment, Headers, IpVersion};
+pub use headers::{Fragment, IpVersion};
 
 /// Two bytes at `offset` in network order.
 ///
