@@ -13,3 +13,4 @@ mod support;
 mod tc;
 mod tidy;
 mod vlan;
+mod watch;
