@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::Store;
 use super::actions::ActionSlot;
 use super::block::{Block, Body, Entry, Proto, ProtoKind};
+use super::qdiscs::BlockId;
 use crate::rules::{
-    ActionId, ActionInstance, Chain, Classifier, Filter, FlowerRule, Hook, MatchallRule, Ruleset, U32Link, U32Node,
-    U32Table,
+    ActionId, ActionInstance, BasicRule, Chain, Classifier, Filter, FlowerRule, FwFilter, FwRule, Hook, MatchallRule,
+    Ruleset, U32Link, U32Node, U32Table,
 };
+use crate::tc::command::Parent;
 use crate::types::{DeviceId, Direction, Protocol};
 
 /// What filters name, as positions in the ruleset.
@@ -16,6 +18,8 @@ struct Ids<'a> {
     actions: &'a HashMap<ActionSlot, ActionId>,
     /// u32 tables of one qdisc, by their ids.
     tables: HashMap<u32, u32>,
+    /// Handle of that qdisc.
+    qdisc: u32,
 }
 
 impl Store {
@@ -29,9 +33,9 @@ impl Store {
             actions.push(ActionInstance { index: state.index, action: state.action.clone(), counters: state.counters });
         }
         let mut u32_tables = Vec::new();
-        let mut tables = |device: DeviceId, made: &[super::U32Table]| {
+        let mut tables = |device: DeviceId, made: &[super::U32Table], qdisc: Parent| {
             let positions = (u32_tables.len() as u32..).zip(made).map(|(at, t)| (t.id, at)).collect();
-            let ids = Ids { actions: &slots, tables: positions };
+            let ids = Ids { actions: &slots, tables: positions, qdisc: qdisc.0 };
             u32_tables.extend(made.iter().map(|t| u32_table(device, t, &ids)));
             ids
         };
@@ -39,13 +43,13 @@ impl Store {
             .shared_blocks()
             .filter_map(|(id, state)| {
                 let user = self.states().find(|(_, _, user)| user.shared.contains(&Some(id)))?.0;
-                Some((id, tables(user, &state.hook_u32.tables)))
+                Some((id, tables(user, &state.hook_u32.tables, Parent::INGRESS_QDISC)))
             })
             .collect();
         let mut hooks = Vec::new();
         for (device, _, state) in self.states() {
-            let own = tables(device, &state.hook_u32.tables);
-            let on_root = tables(device, &state.root_u32.tables);
+            let own = tables(device, &state.hook_u32.tables, Parent::INGRESS_QDISC);
+            let on_root = tables(device, &state.root_u32.tables, state.handle(BlockId::Root));
             let on = |direction: Direction| {
                 let (at, block) = self.hook_block(state, direction);
                 let ids = state.shared[usize::from(direction == Direction::Egress)].map_or(&own, |id| &shared[&id]);
@@ -81,6 +85,11 @@ fn filter(proto: &Proto, ids: &Ids<'_>) -> Filter {
         ProtoKind::U32 => Classifier::U32(proto.entries.iter().filter_map(|e| u32_node(e, ids)).collect()),
         ProtoKind::Flower => Classifier::Flower(flower_rules(proto, ids)),
         ProtoKind::Matchall => Classifier::Matchall(proto.entries.first().map(|e| matchall(e, ids))),
+        ProtoKind::Fw => Classifier::Fw(match proto.mask {
+            None => FwFilter::Classes { qdisc: ids.qdisc },
+            Some(mask) => FwFilter::Marks { mask, rules: proto.entries.iter().filter_map(|e| fw(e, ids)).collect() },
+        }),
+        ProtoKind::Basic => Classifier::Basic(proto.listed().into_iter().filter_map(|e| basic(e, ids)).collect()),
     };
     Filter { prio: proto.prio, protocol: Protocol(proto.protocol), classifier }
 }
@@ -101,6 +110,28 @@ fn u32_node(entry: &Entry, ids: &Ids<'_>) -> Option<U32Node> {
         classid: entry.classid,
         actions: action_ids(entry, ids),
         link,
+        counters: entry.counters,
+    })
+}
+
+fn fw(entry: &Entry, ids: &Ids<'_>) -> Option<FwRule> {
+    let Body::Fw { indev } = &entry.body else { return None };
+    Some(FwRule {
+        handle: entry.handle,
+        indev: *indev,
+        classid: entry.classid,
+        actions: action_ids(entry, ids),
+        counters: entry.counters,
+    })
+}
+
+fn basic(entry: &Entry, ids: &Ids<'_>) -> Option<BasicRule> {
+    let Body::Basic { ematches } = &entry.body else { return None };
+    Some(BasicRule {
+        handle: entry.handle,
+        ematches: ematches.clone(),
+        classid: entry.classid,
+        actions: action_ids(entry, ids),
         counters: entry.counters,
     })
 }

@@ -49,7 +49,7 @@ pub fn control(data: &[u8]) {
     let (mut client, server) = UnixStream::pair().expect("a pair of sockets");
     let mut said = String::new();
     std::thread::scope(|scope| {
-        scope.spawn(move || Listener::serve_one(server, answers));
+        scope.spawn(move || std::thread::scope(|threads| Listener::serve_one(server, answers, threads)));
         let mut to = client.try_clone().expect("another handle");
         scope.spawn(move || {
             let _gone = to.write_all(data);

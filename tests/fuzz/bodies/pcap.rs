@@ -1,11 +1,12 @@
 //! Bytes as a capture: the reader gives frames or says what is wrong, within the bound of a frame's length.
 
+use std::io::Cursor;
 use std::path::Path;
 
 use viscum::port::pcap::{PcapReader, SNAPLEN};
 
 pub fn pcap(data: &[u8]) {
-    let mut reader = match PcapReader::from_reader(data, Path::new("fuzz.pcap")) {
+    let mut reader = match PcapReader::from_reader(Cursor::new(data), Path::new("fuzz.pcap")) {
         Ok(reader) => reader,
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
