@@ -8,11 +8,14 @@ pub mod bed;
 pub mod code;
 pub mod frames;
 pub mod generator;
+pub mod lane;
+pub mod peers;
 pub mod programs;
 pub mod search;
 pub mod sink;
 pub mod stats;
 pub mod times;
+pub mod trial;
 
 use crate::host::HostError;
 use crate::lab::LabError;
@@ -30,6 +33,9 @@ pub enum MeasureError {
     /// A program of generator, sink or path.
     #[error(transparent)]
     Program(#[from] bpf::Error),
+    /// A path that cannot run here.
+    #[error("{0}")]
+    LeftOut(String),
     /// The generator's packet socket.
     #[error("{device}: cannot send measured frames: {source}; CAP_NET_RAW is needed (run as root)")]
     Socket {
