@@ -35,6 +35,17 @@ impl Mode {
         }
     }
 
+    /// The modes that forward, each by one way.
+    pub const FORWARDING: &[Self] = &[Self::AfXdp, Self::AfPacket];
+
+    /// Whether worker threads forward.
+    #[must_use]
+    pub const fn has_workers(self) -> bool {
+        match self {
+            Self::Auto | Self::AfXdp | Self::AfPacket => true,
+        }
+    }
+
     /// Whether devices get no XDP program of ours, which on a veth would turn NAPI on.
     #[must_use]
     pub const fn needs_napi(self) -> bool {

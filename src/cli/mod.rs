@@ -24,6 +24,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => cmd::check::check(&args),
         Command::Explain(args) => cmd::explain::explain(args),
         Command::Replay(args) => cmd::replay::replay(args),
+        Command::Bench(args) => cmd::bench::bench(args),
         Command::Lab(args) => cmd::lab::lab(args),
     };
     match done {

@@ -6,14 +6,21 @@
 
 pub mod bed;
 pub mod code;
+pub mod compare;
 pub mod frames;
 pub mod generator;
+pub mod html;
 pub mod lane;
+pub mod machine;
 pub mod peers;
 pub mod programs;
+pub mod report;
+pub mod run;
 pub mod search;
 pub mod sink;
 pub mod stats;
+pub mod tables;
+pub mod tcp;
 pub mod times;
 pub mod trial;
 
