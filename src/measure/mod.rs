@@ -52,3 +52,6 @@ pub enum MeasureError {
         source: std::io::Error,
     },
 }
+
+#[cfg(test)]
+mod tests;
