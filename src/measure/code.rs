@@ -1,7 +1,8 @@
 //! The programs of generator and sink, and that of a redirect written by hand: instructions only, nothing is loaded here.
 
 use super::frames::{
-    FLAGS_AT, FLOW_AT, FLOW_HIGH_AT, FLOWS_PER_ADDRESS, FRAME_LEN_MIN, MEASURED_FLAGS, NUMBER_AT, PORT, PORT_FIRST, STAMP_AT,
+    FLAGS_AT, FLOW_AT, FLOW_HIGH_AT, FLOWS_PER_ADDRESS, FRAME_LEN_MIN, MEASURED_FLAGS, NUMBER_AT, PORT, PORT_FIRST,
+    STAMP_AT,
 };
 use super::times::{BUCKETS, LINEAR_BITS};
 use crate::ebpf::asm::{Alu, Asm, Cond, Helper, Label, MapRef, Reg, Size, Text};

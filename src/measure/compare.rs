@@ -45,9 +45,7 @@ pub fn changes(before: &Report, after: &Report) -> Vec<Change> {
     }
     for row in &before.latency {
         let Some(new) = after.latency.iter().find(|n| n.path == row.path && n.load == row.load) else { continue };
-        for (name, old, new) in
-            [("p50", row.one_way.p50, new.one_way.p50), ("p99", row.one_way.p99, new.one_way.p99)]
-        {
+        for (name, old, new) in [("p50", row.one_way.p50, new.one_way.p50), ("p99", row.one_way.p99, new.one_way.p99)] {
             all.extend(bare(format!("{} one way at {} {name}", row.path, row.load), old as f64, new as f64, false));
         }
     }
@@ -66,7 +64,8 @@ pub fn changes(before: &Report, after: &Report) -> Vec<Change> {
 /// The comparison for a terminal.
 #[must_use]
 pub fn text(before: &Report, after: &Report) -> String {
-    let mut text = format!("before: {} ({})\nafter:  {} ({})\n", before.started, before.program, after.started, after.program);
+    let mut text =
+        format!("before: {} ({})\nafter:  {} ({})\n", before.started, before.program, after.started, after.program);
     if before.machine != after.machine {
         text.push_str("the machines differ: compare the ratios to the first path, not the rates\n");
     }

@@ -32,14 +32,18 @@ pub fn page(report: &Report) -> String {
     add(&head(report));
     add(&legend(report));
     if !report.throughput.is_empty() {
-        add("<h2>Throughput</h2><p>Frames per second that arrive when more is offered than the path carries; the whisker is the 95 % \
-             interval, the line in the bar the rate without loss (NDR).</p>");
+        add(
+            "<h2>Throughput</h2><p>Frames per second that arrive when more is offered than the path carries; the whisker is the 95 % \
+             interval, the line in the bar the rate without loss (NDR).</p>",
+        );
         add(&bars(report));
         add(&pre(report.throughput.iter().map(tables::throughput_line)));
     }
     if !report.latency.is_empty() {
-        add("<h2>Latency, one way</h2><p>From when a frame was due to be sent until it arrived, by share of frames; both axes \
-             logarithmic. A path's own load is a share of its PDR.</p>");
+        add(
+            "<h2>Latency, one way</h2><p>From when a frame was due to be sent until it arrived, by share of frames; both axes \
+             logarithmic. A path's own load is a share of its PDR.</p>",
+        );
         let loads: Vec<&str> = report.latency.iter().map(|l| l.load.as_str()).fold(Vec::new(), |mut all, load| {
             if !all.contains(&load) {
                 all.push(load);
@@ -59,7 +63,9 @@ pub fn page(report: &Report) -> String {
     }
     for of in ["rules", "flows"] {
         if report.scale.iter().any(|s| s.of == of) {
-            add(&format!("<h2>Cost over {of}</h2><p>CPU time of the whole machine for each frame, in ns; both axes logarithmic.</p>"));
+            add(&format!(
+                "<h2>Cost over {of}</h2><p>CPU time of the whole machine for each frame, in ns; both axes logarithmic.</p>"
+            ));
             add(&scale_curves(report, of));
             add(&pre(report.scale.iter().filter(|s| s.of == of).map(tables::scale_line)));
         }

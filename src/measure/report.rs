@@ -198,7 +198,9 @@ pub enum ReportError {
         source: serde_json::Error,
     },
     /// A newer form.
-    #[error("{path} is of version {version}, this program reads {VERSION}; use the viscum that made it, or measure anew")]
+    #[error(
+        "{path} is of version {version}, this program reads {VERSION}; use the viscum that made it, or measure anew"
+    )]
     Version {
         /// The file.
         path: String,
@@ -214,8 +216,11 @@ impl Report {
     /// [`ReportError`].
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ReportError::File { what: "read", path: name.clone(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ReportError::File {
+            what: "read",
+            path: name.clone(),
+            source,
+        })?;
         let report: Self =
             serde_json::from_str(&text).map_err(|source| ReportError::Form { path: name.clone(), source })?;
         if report.version != VERSION {

@@ -10,8 +10,8 @@ use super::search::{NDR, PDR, Search, Settings};
 use super::stats::Summary;
 use super::times::Percentiles;
 use super::trial::{self, Conditions, Machine, Outcome};
-use super::{bed, machine, tcp};
 use super::{MeasureError, frames};
+use super::{bed, machine, tcp};
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -314,8 +314,8 @@ fn scale_rules(plan: &Plan, report: &mut Report, tell: Tell<'_>) {
     let by_rules = |path: &&Path| matches!(path, Path::Tc | Path::Viscum(..));
     for rules in &plan.rules {
         for path in plan.paths.iter().filter(by_rules).filter(|p| !report.left_out.contains_key(&p.name())) {
-            let measured = Lane::start(*path, 0, mtu(plan), *rules)
-                .and_then(|lane| overload(plan, &lane, &plan.conditions));
+            let measured =
+                Lane::start(*path, 0, mtu(plan), *rules).and_then(|lane| overload(plan, &lane, &plan.conditions));
             match measured {
                 Ok((rate, cpu_ns)) => {
                     let count = *rules as u64;

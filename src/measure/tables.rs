@@ -115,7 +115,11 @@ pub fn report(report: &Report) -> String {
         machine.kernel,
         machine.cpu,
         machine.cores,
-        if machine.isolated.is_empty() { ", none isolated".to_owned() } else { format!(", isolated {}", machine.isolated) },
+        if machine.isolated.is_empty() {
+            ", none isolated".to_owned()
+        } else {
+            format!(", isolated {}", machine.isolated)
+        },
         if machine.hypervisor.is_empty() { String::new() } else { format!(", {}", machine.hypervisor) },
     ));
     line(&format!("ratios (x) are to {}, trial by trial, with 95 % intervals", report.paths.first().map_or("", |p| p)));
@@ -147,10 +151,7 @@ pub fn winner(report: &Report) -> String {
         [first, second, ..] if first.overload.low > second.overload.high => {
             format!("fastest at {size} bytes: {} ({})", first.path, rate(first.overload.median))
         }
-        [first, second, ..] => format!(
-            "no clear winner at {size} bytes: {} and {} overlap",
-            first.path, second.path
-        ),
+        [first, second, ..] => format!("no clear winner at {size} bytes: {} and {} overlap", first.path, second.path),
         [only] => format!("only one path: {}", only.path),
         [] => String::new(),
     }

@@ -36,7 +36,8 @@ pub fn round_trips(lane: &Lane, count: u32) -> Result<Percentiles, MeasureError>
 
 fn trips(lane: &Lane, count: u32) -> Result<Percentiles, MeasureError> {
     let address = SocketAddr::from((Ipv4Addr::from(TO), PORT));
-    let listener = in_namespace(Some(&lane.bed.to()), || TcpListener::bind(address))?.map_err(|e| failed("bind", &e))?;
+    let listener =
+        in_namespace(Some(&lane.bed.to()), || TcpListener::bind(address))?.map_err(|e| failed("bind", &e))?;
     std::thread::scope(|scope| {
         let server = scope.spawn(move || {
             let Ok((mut stream, _)) = listener.accept() else { return };

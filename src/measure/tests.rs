@@ -76,7 +76,8 @@ fn the_sink_tells_reordered_frames_from_those_that_come_twice() {
     let mut rng = SmallRng::seed_from_u64(3);
     for kind in [Kind::Xdp, Kind::Classifier] {
         for _ in 0..40 {
-            let numbers: Vec<u32> = (0..200).map(|n: u32| n.saturating_sub(rng.gen_range(0..if n % 50 == 7 { 150 } else { 6 }))).collect();
+            let numbers: Vec<u32> =
+                (0..200).map(|n: u32| n.saturating_sub(rng.gen_range(0..if n % 50 == 7 { 150 } else { 6 }))).collect();
             let loaded = sink(kind, 4);
             for number in &numbers {
                 let mut frame = frame(&ends(), 64);

@@ -92,7 +92,7 @@ mod tests {
         let mut last = 0;
         for shift in 0..32 {
             for offset in [0u32, 1, 2, 7] {
-                let ns = (1u32 << shift).saturating_add(offset * (1 << shift) / 8);
+                let ns = (1u32 << shift) + (u64::from(offset) * (1 << shift) / 8) as u32;
                 let bucket = bucket(ns);
                 assert!(bucket < BUCKETS && bucket >= last, "{ns}: {bucket} after {last}");
                 last = bucket;
