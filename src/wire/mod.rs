@@ -3,6 +3,7 @@
 pub mod checksum;
 pub mod csum;
 pub mod dissect;
+pub mod filter;
 pub mod headers;
 pub mod nat;
 pub mod pedit;
@@ -10,6 +11,7 @@ pub mod segment;
 pub mod vlan;
 
 pub use dissect::{Headers, SeenTag};
+pub use filter::{Filter, FilterError};
 pub use headers::{Fragment, IpVersion};
 
 /// Two bytes at `offset` in network order.

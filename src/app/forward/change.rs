@@ -55,6 +55,7 @@ impl Running {
             self.take_back(before);
             return Err(error);
         }
+        self.follow_ports();
         self.watch(&ruleset.devices);
         let id = self.generation + 1;
         let old: Vec<_> = self.pool.workers.iter().map(|w| w.shared.rules.load_full()).collect();
@@ -246,6 +247,7 @@ impl Running {
         let ports: Vec<(String, PortRef)> = ports.into_iter().map(|(device, port)| (device, port.at)).collect();
         let refs: Vec<PortRef> = ports.iter().map(|(_, at)| at.clone()).collect();
         let removed = self.pool.remove(&refs);
+        self.follow_ports();
         for (device, at) in ports {
             self.past.entry((at.worker, device)).or_default().add(&at.cells);
         }

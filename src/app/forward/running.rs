@@ -11,6 +11,7 @@ use super::served::{Hold, Served};
 use super::status::{PortStatus, WorkerStatus};
 use super::tend::Absent;
 use super::watch::Watch;
+use super::watching::{Watching, end_all};
 use crate::app::config::{Config, Deliver, Poll};
 use crate::app::rules::{HostDevices, RulesError, Runnable, load};
 use crate::host;
@@ -93,6 +94,8 @@ pub struct Running {
     pub(super) absent: BTreeMap<DeviceKey, Absent>,
     /// When devices were last looked after.
     pub(super) tended: Instant,
+    /// Traces and captures.
+    pub(super) watching: Vec<Watching>,
     /// When it started, on the counters' clock, in ms.
     pub started_ms: u64,
     /// It keeps the state of tc and touches no device.
@@ -138,6 +141,7 @@ impl Running {
             watched: Vec::new(),
             absent: BTreeMap::new(),
             tended: Instant::now(),
+            watching: Vec::new(),
             started_ms,
             state_only,
             seen: HashMap::new(),
@@ -312,14 +316,15 @@ impl Running {
         }
         self.pool.switch(id);
         std::thread::sleep(SETTLING);
-        let Self { served, pool, rules, past, mut retired, .. } = self;
+        let Self { served, pool, rules, past, mut retired, watching, .. } = self;
         let (ended, outstanding) = pool.stop();
+        end_all(&watching);
         in_force.iter().for_each(|generation| retired.merge(&generation.cells, &rules.ruleset));
         let workers = ended.iter().enumerate();
         let workers = workers.map(|(index, (shared, _))| super::status::worker(index, shared, &served, &past));
         let outstanding =
             ended.iter().map(|(_, ended)| ended.map(|e| e.outstanding)).sum::<Option<usize>>().map(|n| n + outstanding);
-        Stopped { rules, counters: retired, workers: workers.collect(), outstanding }
+        Stopped { rules, counters: retired, workers: workers.collect(), outstanding, watching }
     }
 
     /// The cores of this many workers: as configured, else the last ones that the process may use; they repeat if there are too few.
@@ -361,6 +366,8 @@ pub struct Stopped {
     pub workers: Vec<WorkerStatus>,
     /// Frames that nobody owns any more and that were not given back, over all workers; `None` if a worker panicked.
     pub outstanding: Option<usize>,
+    /// Traces and captures that were running.
+    pub(super) watching: Vec<Watching>,
 }
 
 /// The devices that have any state.
