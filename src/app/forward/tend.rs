@@ -106,6 +106,7 @@ impl Running {
             served.wanted.key = new.clone();
             served.locked = new.clone();
         }
+        self.follow_name(old, &new);
         let rules = Runnable::new(store, bypassed, true).map_err(ForwardError::from);
         if let Err(error) = rules.and_then(|rules| self.put_in_force(&Arc::new(rules), false, &BTreeSet::new())) {
             said.push(format!("{new}: {error}"));
