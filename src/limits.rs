@@ -40,6 +40,12 @@ pub const U32_KEYS_MAX: usize = 128;
 /// How deep u32 tables link into each other for one frame (`TC_U32_MAXDEPTH`); deeper, the filter ends without a match.
 pub const U32_DEPTH_MAX: usize = 8;
 
+/// Matches and parentheses in the expression of one basic filter; tc's message to the kernel has no room for many more.
+pub const EMATCHES_MAX: usize = 256;
+/// Parentheses in each other in such an expression: `CONFIG_NET_EMATCH_STACK`; deeper, the kernel takes the filter and then matches
+/// everything.
+pub const EMATCH_DEPTH_MAX: usize = 32;
+
 /// How many steps a frame makes in the tables of one u32 filter. The kernel has no bound but the depth; this one is above what a
 /// single bucket can hold, and ends rules that multiply from table to table.
 pub const U32_VISITS_MAX: u32 = 1 << 16;

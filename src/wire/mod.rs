@@ -8,6 +8,7 @@ pub mod headers;
 pub mod nat;
 pub mod pedit;
 pub mod segment;
+pub mod transport;
 pub mod vlan;
 
 pub use dissect::{Headers, SeenTag};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::unsure::unsure;
-use super::words::{changes, describe, hex, verdict};
+use super::words::{changes, describe, ematch_words, fw_words, hex, verdict};
 use crate::rules::eval::trace::{End, LinkFailure, Step};
 use crate::rules::eval::{Event, Network};
 use crate::rules::{Control, Counters, Ruleset, U32Base, U32Key, U32Node};
@@ -172,6 +172,25 @@ impl Narrator<'_> {
                 self.line(3, &format!("{handle:#x} {name} {want}: the frame has {have}: {}", yes(holds)));
                 self.json.push(
                     json!({ "step": "flower", "handle": handle, "key": name, "wants": want, "has": have, "holds": holds }),
+                );
+            }
+            Step::Fw { fw, mark } => {
+                let (text, is_class) = fw_words(fw, mark);
+                self.line(3, &text);
+                if let (Some(scope), true) = (self.scope(), is_class) {
+                    (scope.matched, scope.action) = (Some(scope.filter.clone()), None);
+                }
+                self.json.push(json!({ "step": "fw", "has": mark, "text": text }));
+            }
+            Step::Ematch { handle, ematch, inverted, holds } => {
+                let (want, by_chance) = ematch_words(ematch, inverted);
+                let holds = holds != inverted;
+                self.line(3, &format!("{handle:#x} {want}: {}", yes(holds)));
+                if by_chance {
+                    self.line(4, "(this is chance: another time it may fall the other way)");
+                }
+                self.json.push(
+                    json!({ "step": "ematch", "handle": handle, "wants": want, "holds": holds, "unsure": by_chance }),
                 );
             }
             Step::Match { handle, but } => {

@@ -1,8 +1,9 @@
 //! Actions, verdicts and changes of a frame in words. It runs nothing.
 
 use crate::rules::eval::trace::End;
-use crate::rules::{Action, ActionInstance, Control};
+use crate::rules::{Action, ActionInstance, Control, Ematch, FwFilter, MetaField, MetaObject};
 use crate::tc::action;
+use crate::tc::filter::basic;
 use crate::tc::number::classid_text;
 use crate::types::{DeviceId, PacketMeta, VlanTag};
 
@@ -104,4 +105,26 @@ fn tag_text(tag: Option<VlanTag>) -> String {
 /// Bytes in hex, with spaces.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ")
+}
+
+/// What a fw filter makes of a mark, and whether the old method takes it for a class.
+pub fn fw_words(fw: &FwFilter, mark: u32) -> (String, bool) {
+    let yes = |holds| if holds { "yes" } else { "no" };
+    match fw {
+        FwFilter::Classes { qdisc } => {
+            let is_class = FwFilter::is_class(mark, *qdisc);
+            (format!("the mark {mark:#x} names a class of {}: {}", classid_text(*qdisc), yes(is_class)), is_class)
+        }
+        FwFilter::Marks { mask, rules } => {
+            let found = rules.iter().any(|r| r.handle == mark & mask);
+            (format!("a handle {:#x} for the mark {mark:#x}/{mask:#x}: {}", mark & mask, yes(found)), false)
+        }
+    }
+}
+
+/// An extended match as its listing says it, and whether it decides by chance.
+pub fn ematch_words(ematch: &Ematch, inverted: bool) -> (String, bool) {
+    let is_random = |object: &MetaObject| matches!(object, MetaObject::Field { field: MetaField::Random, .. });
+    let by_chance = matches!(ematch, Ematch::Meta(meta) if is_random(&meta.left) || is_random(&meta.right));
+    (format!("{}{}", if inverted { "NOT " } else { "" }, basic::one_line(ematch)), by_chance)
 }

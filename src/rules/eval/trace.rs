@@ -1,7 +1,7 @@
 //! What the interpreter does, step by step, for those who want to see it. It changes nothing.
 
 use super::Run;
-use crate::rules::{ActionInstance, Control, U32Key, U32Node};
+use crate::rules::{ActionInstance, Control, Ematch, FwFilter, U32Key, U32Node};
 use crate::types::{DeviceId, Direction, DropReason, PacketMeta};
 
 /// One step.
@@ -38,7 +38,7 @@ pub enum Step<'a> {
     Filter {
         /// `pref`.
         prio: u16,
-        /// `u32`, `flower`, `matchall`.
+        /// tc's name of it.
         kind: &'static str,
     },
     /// A u32 node's mark is compared.
@@ -94,6 +94,24 @@ pub enum Step<'a> {
         /// What the frame has.
         have: &'a str,
         /// Whether that fits.
+        holds: bool,
+    },
+    /// A fw filter looks at the mark.
+    Fw {
+        /// The filter.
+        fw: &'a FwFilter,
+        /// The packet's mark.
+        mark: u32,
+    },
+    /// An extended match is asked.
+    Ematch {
+        /// The rule.
+        handle: u32,
+        /// The match.
+        ematch: &'a Ematch,
+        /// `not` stands before it.
+        inverted: bool,
+        /// Whether it holds, without the `not`.
         holds: bool,
     },
     /// All keys of a node or rule fit.
