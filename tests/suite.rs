@@ -6,6 +6,7 @@ mod bench;
 mod cli;
 mod differential;
 mod errors;
+mod faults;
 mod forward;
 mod golden;
 mod lifecycle;
