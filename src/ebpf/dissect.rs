@@ -10,7 +10,7 @@ use super::steer::Target;
 use crate::types::ethertype;
 
 /// `MAX_FLOW_DISSECT_HDRS`: how many headers the dissector follows.
-const HEADERS_MAX: usize = 15;
+pub(super) const HEADERS_MAX: usize = 15;
 /// Values of [`slot::FOUND`]: which addresses were found.
 pub(super) const FOUND_IPV4: i32 = 1;
 /// See [`FOUND_IPV4`].

@@ -11,6 +11,7 @@ pub mod asm;
 mod classify;
 mod count;
 mod dissect;
+pub mod forward;
 mod frame;
 mod insn;
 mod layout;
