@@ -8,6 +8,7 @@ mod errors;
 mod forward;
 mod golden;
 mod lifecycle;
+mod live;
 mod support;
 mod tc;
 mod tidy;

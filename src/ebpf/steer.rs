@@ -8,7 +8,7 @@ use super::count::{BLOCK_WORDS, BLOCKS_MAX, CounterSlot, Slots, Total, count_tot
 use super::dissect::dissect;
 use super::forward::steering::steering;
 use super::frame::prologue;
-use super::layout::{Layout, slot};
+use super::layout::{Layout, can_dissect, slot};
 use super::refusal::{Reason, Refusal};
 use super::verdict::{check, reachable, refusal, takes};
 use crate::rules::{Classifier, Hook, Ruleset};
@@ -72,6 +72,7 @@ pub fn steer(ruleset: &Ruleset, device: DeviceId, target: Target) -> Result<Obje
     let takes = takes(ruleset, device);
     let whole = |reason| refusal(ruleset, hook, None, reason);
     if links(hook) {
+        check_keys(ruleset, hook)?;
         let entries = reachable(ruleset, hook);
         let (text, counter_words) = steering(ruleset, hook, target, &entries).map_err(whole)?;
         return Ok(Object { target, text, counter_words, nanoseconds: true, takes });
@@ -79,6 +80,18 @@ pub fn steer(ruleset: &Ruleset, device: DeviceId, target: Target) -> Result<Obje
     let (text, counter_words) = program(ruleset, hook, target, takes).map_err(whole)?;
     let counter_words = counter_words.into_iter().map(Some).collect();
     Ok(Object { target, text, counter_words, nanoseconds: false, takes })
+}
+
+/// Flower keys that no program finds.
+fn check_keys(ruleset: &Ruleset, hook: &Hook) -> Result<(), Refusal> {
+    for (chain, filter) in hook.chains.iter().flat_map(|(n, c)| c.filters.iter().map(move |f| (*n, f))) {
+        let Classifier::Flower(rules) = &filter.classifier else { continue };
+        for rule in rules {
+            can_dissect(&rule.key, filter.protocol)
+                .map_err(|reason| refusal(ruleset, hook, Some((chain, filter, rule.handle)), reason))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a frame can come to another hash table.

@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::emit::Stage;
+use crate::ebpf::layout::can_dissect;
 use crate::ebpf::refusal::{Reason, Refusal};
 use crate::ebpf::verdict::{Entry, control_name, filters, goto, listing, refusal};
 use crate::limits::ETHERNET_LEN;
-use crate::rules::{
-    Action, ActionId, Classifier, Control, Filter, FlowerKey, Hook, Mirred, MirredMode, Pedit, Ruleset, Skbedit,
-};
+use crate::rules::{Action, ActionId, Classifier, Control, Filter, Hook, Mirred, MirredMode, Pedit, Ruleset, Skbedit};
 use crate::types::{Checksums, Direction, PacketType, PeditHeader, VlanOp};
 
 /// A rule of a filter with its actions; of u32 in linked tables, too.
@@ -72,7 +71,7 @@ pub(super) fn check(ruleset: &Ruleset, hook: &Hook, stage: Stage, entries: &BTre
         for filter in filters(hook, chain) {
             if let Classifier::Flower(rules) = &filter.classifier {
                 for rule in rules {
-                    check_key(&rule.key)
+                    can_dissect(&rule.key, filter.protocol)
                         .map_err(|reason| refusal(ruleset, hook, Some((chain, filter, rule.handle)), reason))?;
                 }
             }
@@ -82,24 +81,6 @@ pub(super) fn check(ruleset: &Ruleset, hook: &Hook, stage: Stage, entries: &BTre
             }
         }
     }
-    Ok(())
-}
-
-/// Names every key, so that one that is new cannot be forgotten here.
-fn check_key(key: &FlowerKey) -> Result<(), Reason> {
-    let FlowerKey {
-        eth_type: _,
-        ip_proto: _,
-        src_ipv4: _,
-        dst_ipv4: _,
-        src_ipv6: _,
-        dst_ipv6: _,
-        src_port: _,
-        dst_port: _,
-        tcp_flags: _,
-        src_mac: _,
-        dst_mac: _,
-    } = key;
     Ok(())
 }
 

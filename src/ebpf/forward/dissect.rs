@@ -4,12 +4,12 @@
 
 use super::work::{NETWORK, field};
 use crate::ebpf::asm::{Alu, Asm, Cond, Label, Reg, Size};
-use crate::ebpf::dissect::{FOUND_IPV4, FOUND_IPV6, HEADERS_MAX};
+use crate::ebpf::dissect::{FOUND_IPV4, FOUND_IPV6, HEADERS_MAX, MPLS_IN_IP};
 use crate::types::ethertype;
 
 /// Fills the fields from [`field::IP_PROTO`] to [`field::TCP_FLAGS`].
 pub(super) fn dissect(asm: &mut Asm, read: Label) {
-    let (ipv4, ipv6, l4, done) = (asm.label(), asm.label(), asm.label(), asm.label());
+    let (ipv4, ipv6, l4, last, done) = (asm.label(), asm.label(), asm.label(), asm.label(), asm.label());
     // R6 = context, R9 = workspace, R8 = position.
     asm.mov(Reg::R6, Reg::R1);
     asm.mov(Reg::R9, Reg::R2);
@@ -17,15 +17,18 @@ pub(super) fn dissect(asm: &mut Asm, read: Label) {
         asm.store_imm(Size::H, Reg::R9, at, 0);
     }
     asm.load(Size::H, Reg::R1, Reg::R9, field::PROTOCOL);
+    asm.store(Size::H, Reg::R9, field::ETH_TYPE, Reg::R1);
     asm.jump32_imm(Cond::Eq, Reg::R1, u32::from(ethertype::IPV4), ipv4);
     asm.jump32_imm(Cond::Eq, Reg::R1, u32::from(ethertype::IPV6), ipv6);
     asm.jump(done);
     asm.bind(ipv4);
     ipv4_header(asm, l4, done);
     asm.bind(ipv6);
-    ipv6_header(asm, read, l4, done);
+    ipv6_header(asm, read, l4, last, done);
     asm.bind(l4);
+    mpls(asm);
     tcp_flags(asm, read);
+    asm.bind(last);
     ports(asm, read, done);
     asm.bind(done);
     asm.mov_imm(Reg::R0, 0);
@@ -52,8 +55,8 @@ fn ipv4_header(asm: &mut Asm, l4: Label, done: Label) {
     asm.jump(l4);
 }
 
-/// As [`ipv4_header`], with extension headers followed.
-fn ipv6_header(asm: &mut Asm, read: Label, l4: Label, done: Label) {
+/// As [`ipv4_header`], with extension headers followed; to `last` behind more of them than the kernel follows.
+fn ipv6_header(asm: &mut Asm, read: Label, l4: Label, last: Label, done: Label) {
     let (fragment, next) = (asm.label(), NETWORK as i16 + 6);
     asm.load(Size::W, Reg::R1, Reg::R9, field::END);
     asm.jump_imm(Cond::Lt, Reg::R1, NETWORK + 40, done);
@@ -85,12 +88,21 @@ fn ipv6_header(asm: &mut Asm, read: Label, l4: Label, done: Label) {
         asm.alu32_imm(Alu::Lsh, Reg::R0, 3);
         asm.alu(Alu::Add, Reg::R8, Reg::R0);
     }
-    asm.jump(done);
+    asm.jump(last);
     asm.bind(fragment);
     at(asm, read, 4, 4, done);
     at(asm, read, 0, 1, done);
     asm.store(Size::H, Reg::R9, field::IP_PROTO, Reg::R0);
     asm.jump(done);
+}
+
+/// The kernel goes on with MPLS within IP: such a frame's type is MPLS then.
+fn mpls(asm: &mut Asm) {
+    let other = asm.label();
+    asm.load(Size::H, Reg::R1, Reg::R9, field::IP_PROTO);
+    asm.jump32_imm(Cond::Ne, Reg::R1, MPLS_IN_IP, other);
+    asm.store_imm(Size::H, Reg::R9, field::ETH_TYPE, i32::from(ethertype::MPLS_UC));
+    asm.bind(other);
 }
 
 /// Only with the full 20 bytes of a TCP header.

@@ -7,7 +7,8 @@ use super::work::{NETWORK, START, field};
 use crate::ebpf::asm::{Alu, Cond, Label, Reg, Size};
 use crate::ebpf::dissect::{FOUND_IPV4, FOUND_IPV6};
 use crate::ebpf::verdict::Entry;
-use crate::rules::{FlowerKey, FlowerRule, NodeWord, PortMatch};
+use crate::rules::NodeWord;
+use crate::rules::flower::{FlowerKey, FlowerRule, PortMatch};
 
 /// A part of a flower key as a comparison of masked memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,10 @@ impl Emit<'_> {
     fn flower_rule(&mut self, entry: Entry, rule: &FlowerRule, next: Label) {
         self.asm.relay();
         if self.too_long {
+            return;
+        }
+        // Addresses of prefix length 0: no frame matches.
+        if rule.key.no_address {
             return;
         }
         let miss = self.asm.label();
@@ -80,12 +85,13 @@ pub(super) fn terms(key: &FlowerKey) -> Vec<Term> {
     let mut half =
         |at: i16, mask: u16, value: u16| terms.push(Term { at, wide: false, mask: mask.into(), value: value.into() });
     if let Some(eth_type) = key.eth_type {
-        half(field::PROTOCOL, u16::MAX, eth_type);
+        half(field::ETH_TYPE, u16::MAX, eth_type);
     }
     if key.src_ipv4.is_some() || key.dst_ipv4.is_some() {
         half(field::FOUND, u16::MAX, FOUND_IPV4 as u16);
     }
-    if key.src_ipv6.is_some() || key.dst_ipv6.is_some() {
+    let [src6, dst6] = key.addresses6();
+    if src6.is_some() || dst6.is_some() {
         half(field::FOUND, u16::MAX, FOUND_IPV6 as u16);
     }
     if let Some(proto) = key.ip_proto {
@@ -104,7 +110,7 @@ pub(super) fn terms(key: &FlowerKey) -> Vec<Term> {
             words(&mut terms, at, &value.octets(), &mask.octets());
         }
     }
-    for (pair, at) in [(key.src_ipv6, NETWORK + 8), (key.dst_ipv6, NETWORK + 24)] {
+    for (pair, at) in [(src6, NETWORK + 8), (dst6, NETWORK + 24)] {
         if let Some((value, mask)) = pair {
             words(&mut terms, at, &value.octets(), &mask.octets());
         }

@@ -9,9 +9,8 @@ use std::collections::BTreeMap;
 use super::flower::{Term, terms};
 use super::work::{HEAD_END_MAX, NETWORK, START};
 use crate::ebpf::verdict::listing;
-use crate::rules::{
-    ActionId, Classifier, Control, Filter, FlowerRule, Hook, PortMatch, Ruleset, U32Base, U32Key, U32Node,
-};
+use crate::rules::flower::{FlowerRule, PortMatch};
+use crate::rules::{ActionId, Classifier, Control, Filter, Hook, Ruleset, U32Base, U32Key, U32Node};
 use crate::types::Protocol;
 
 /// Shorter runs are code: they are as quick, and each key is counted.
@@ -207,7 +206,7 @@ pub(super) fn flower_parts(rules: &[FlowerRule]) -> Vec<FlowerPart<'_>> {
     let shape = |rule: &FlowerRule| {
         let range = |port: Option<PortMatch>| matches!(port, Some(PortMatch::Range(..)));
         let terms = terms(&rule.key);
-        let fits = !terms.is_empty() && terms.len() <= KEY_WORDS_MAX;
+        let fits = !terms.is_empty() && terms.len() <= KEY_WORDS_MAX && !rule.key.no_address;
         (fits && !range(rule.key.src_port) && !range(rule.key.dst_port)).then(|| masks(&terms))
     };
     let mut parts = Vec::new();

@@ -62,6 +62,8 @@ pub(in crate::ebpf) mod field {
     pub const SRC_PORT: i16 = 116;
     pub const DST_PORT: i16 = 118;
     pub const TCP_FLAGS: i16 = 120;
+    /// u16: the type that it ended at.
+    pub const ETH_TYPE: i16 = 122;
     /// u32: anything, for a short while.
     pub const SCRATCH: i16 = 124;
     /// u32: `skb->mark` (XDP, where no other has it).

@@ -12,9 +12,10 @@ use super::privileged;
 use super::rich::rich_frame;
 use crate::ebpf::forward::{ForwardOptions, Stage, forward};
 use crate::ebpf::load::forward::Forwarding;
+use crate::rules::flower::{FlowerKey, FlowerRule, PortMatch};
 use crate::rules::{
-    Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Filter, FlowerKey, FlowerRule, Gact,
-    Hook, Mirred, MirredMode, NodeWord, PortMatch, Ruleset, Skbmod, U32Base, U32Key,
+    Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Filter, Gact, Hook, Mirred, MirredMode,
+    NodeWord, Ruleset, Skbmod, U32Base, U32Key,
 };
 use crate::types::{DeviceId, Direction, MacAddr, Protocol};
 
