@@ -7,6 +7,7 @@ mod differential;
 mod errors;
 mod forward;
 mod golden;
+mod inkernel;
 mod lifecycle;
 mod live;
 mod support;

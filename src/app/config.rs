@@ -22,6 +22,10 @@ pub enum Mode {
     AfXdp,
     /// AF_PACKET.
     AfPacket,
+    /// The rules as an XDP program: the kernel forwards by itself.
+    Xdp,
+    /// The rules as a program at tc's hooks: the kernel forwards by itself.
+    TcBpf,
 }
 
 /// How the XDP program is attached.

@@ -75,6 +75,9 @@ pub fn run(config: &Config, printer: &Arc<dyn Printer>) -> Result<Stopped, RunEr
     }
     // A worker that panicked ends the forwarder as well: its frames would wait for ever.
     while signals.pending().next().is_none() && lock(&running).as_ref().is_some_and(Running::is_whole) {
+        if let Some(running) = lock(&running).as_mut() {
+            running.tend();
+        }
         std::thread::sleep(PATIENCE);
     }
     listener.remove();

@@ -57,6 +57,18 @@ impl Tally {
         }
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.passed += other.passed;
+        self.taken += other.taken;
+        self.unserved += other.unserved;
+        for (word, (kind, value)) in other.words {
+            self.join(word, kind, value);
+        }
+        self
+    }
+
     fn join(&mut self, word: u32, kind: SlotKind, value: u64) {
         let (_, joined) = self.words.entry(word).or_insert((kind, 0));
         *joined = kind.join(*joined, value);

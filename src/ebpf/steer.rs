@@ -6,7 +6,7 @@ use super::asm::{Alu, Asm, Cond, Helper, Label, MapRef, Reg, Size, Text};
 use super::classify::Classify;
 use super::count::{BLOCK_WORDS, BLOCKS_MAX, CounterSlot, Slots, Total, count_total};
 use super::dissect::dissect;
-use super::forward::steering::steering;
+use super::forward::steering::{every_entry, steering};
 use super::frame::prologue;
 use super::layout::{Layout, can_dissect, slot};
 use super::refusal::{Reason, Refusal};
@@ -73,7 +73,7 @@ pub fn steer(ruleset: &Ruleset, device: DeviceId, target: Target) -> Result<Obje
     let whole = |reason| refusal(ruleset, hook, None, reason);
     if links(hook) {
         check_keys(ruleset, hook)?;
-        let entries = reachable(ruleset, hook);
+        let entries = every_entry(ruleset, hook);
         let (text, counter_words) = steering(ruleset, hook, target, &entries).map_err(whole)?;
         return Ok(Object { target, text, counter_words, nanoseconds: true, takes });
     }

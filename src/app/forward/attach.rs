@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::choice::{Choice, ChoiceError, Wanted, Way, choose};
+use super::inkernel::{InKernel, Loaded, wake_peer};
 use crate::app::config::{Config, Xdp};
+use crate::ebpf::load::forward::Napi;
 use crate::ebpf::load::{DropBehind, Prepared, Steering, Tally, XdpMode};
 use crate::ebpf::{self, Object, Refusal, Target, steer};
 use crate::host::{self, HostError, link::Link, lock::DeviceLock};
@@ -43,6 +45,15 @@ pub enum AttachError {
     /// A socket cannot be opened.
     #[error("{0}")]
     Port(#[from] PortError),
+    /// A veth whose other end cannot be reached.
+    #[error(
+        "{key}: frames that XDP sends to a veth arrive only if its other end has a program or GRO, and that end is in a network \
+         namespace without a name; `ip netns attach NAME PID` names it, or use --mode tc-bpf"
+    )]
+    NoPeer {
+        /// The device.
+        key: DeviceKey,
+    },
 }
 
 /// The program on a device.
@@ -52,6 +63,8 @@ pub enum Hold {
     Steering(Box<Steering>),
     /// Drops behind an AF_PACKET tap.
     Behind(Box<DropBehind>),
+    /// The rules run in the kernel.
+    InKernel(Box<InKernel>),
     /// None: nothing is taken from the kernel, or there is no kernel behind it.
     Nothing,
 }
@@ -81,6 +94,8 @@ pub struct Served {
     pub ports: Vec<ServedPort>,
     /// The link that is locked for it: its own, or that of the tap that stands in for it.
     locked: DeviceKey,
+    /// What lets its veth peer take redirected frames.
+    napi: Option<Napi>,
     /// Held as long as it is served.
     _lock: Option<DeviceLock>,
 }
@@ -125,6 +140,8 @@ impl Served {
             (Way::AfPacket, _) if self.wanted.receive => "af-packet (the kernel keeps every frame)".to_owned(),
             (Way::AfPacket, _) => "af-packet (transmit only)".to_owned(),
             (Way::Tap(tap), _) => format!("tap {tap}"),
+            (Way::Xdp | Way::TcBpf, Hold::InKernel(programs)) => programs.mode(),
+            (Way::Xdp | Way::TcBpf, _) => "in the kernel (transmit only)".to_owned(),
         }
     }
 
@@ -144,6 +161,7 @@ impl Served {
                 let object = steer(ruleset, id, Target::DropBehind)?;
                 self.inside(|| behind.prepare(&object).map(|p| prepared = Some(p)))?;
             }
+            Hold::InKernel(_) => return self.load_programs(ruleset).map(Change::Programs),
             Hold::Nothing if self.way == Way::AfPacket && self.receives() => {
                 let object = steer(ruleset, id, Target::DropBehind)?;
                 return Ok(if ebpf::takes(ruleset, id) { Change::Attach(object) } else { Change::None });
@@ -163,8 +181,10 @@ impl Served {
             (Change::None, _) => Ok(()),
             (Change::Replace(new), Hold::Steering(steering)) => in_its_namespace(&key, || steering.commit(new)),
             (Change::Replace(new), Hold::Behind(behind)) => in_its_namespace(&key, || behind.commit(new)),
-            (Change::Replace(_), Hold::Nothing) => Ok(()),
-            (Change::Attach(_), Hold::Steering(_) | Hold::Behind(_)) => Ok(()),
+            (Change::Programs(loaded), Hold::InKernel(programs)) => programs.commit(&key, ifindex, loaded),
+            (Change::Programs(_), Hold::Steering(_) | Hold::Behind(_) | Hold::Nothing) => Ok(()),
+            (Change::Replace(_), Hold::InKernel(_) | Hold::Nothing) => Ok(()),
+            (Change::Attach(_), Hold::Steering(_) | Hold::Behind(_) | Hold::InKernel(_)) => Ok(()),
             (Change::Attach(object), hold @ Hold::Nothing) => {
                 let mut behind = None;
                 in_its_namespace(&key, || DropBehind::attach(&object, ifindex).map(|b| behind = Some(b)))?;
@@ -194,11 +214,28 @@ impl Served {
     }
 
     /// Takes the program off the device: the kernel has all frames again. What it counted of those that it left to the kernel.
-    pub fn detach(&mut self) -> Option<Tally> {
+    pub fn detach(&mut self) -> Vec<Tally> {
         match std::mem::replace(&mut self.hold, Hold::Nothing) {
-            Hold::Steering(steering) => steering.end().ok(),
-            Hold::Behind(_) | Hold::Nothing => None,
+            Hold::Steering(steering) => steering.end().into_iter().collect(),
+            Hold::InKernel(programs) => programs.end(),
+            Hold::Behind(_) | Hold::Nothing => Vec::new(),
         }
+    }
+
+    /// What its programs counted of frames that they did not hand to a worker.
+    #[must_use]
+    pub fn tallies(&self) -> Vec<Tally> {
+        match &self.hold {
+            Hold::Steering(steering) => steering.counters().into_iter().collect(),
+            Hold::InKernel(programs) => programs.tallies(),
+            Hold::Behind(_) | Hold::Nothing => Vec::new(),
+        }
+    }
+
+    /// Whether its hooks run its rules, or what it sends crosses them.
+    #[must_use]
+    pub fn has_hooks(&self) -> bool {
+        self.wanted.receive || (self.way == Way::TcBpf && self.wanted.egress_rules)
     }
 
     /// Waits until a replaced program has finished its last frame.
@@ -209,6 +246,7 @@ impl Served {
         let done = match &mut self.hold {
             Hold::Steering(steering) => steering.finish(),
             Hold::Behind(behind) => behind.finish(),
+            Hold::InKernel(programs) => programs.finish(),
             Hold::Nothing => Ok(()),
         };
         done.map_err(|source| AttachError::Program { key: self.wanted.key.clone(), source })
@@ -228,6 +266,8 @@ pub enum Change {
     Replace(Prepared),
     /// A program where there was none.
     Attach(Object),
+    /// Other programs that forward.
+    Programs(Loaded),
 }
 
 /// Chooses how a device is served, locks it, and attaches its XDP program, which takes nothing until [`Served::admit`]. Sockets come next,
@@ -251,6 +291,16 @@ pub fn attach(
         Some(tap) => Choice { way: Way::Tap(tap.clone()), reason: format!("{tap} stands in for it") },
         None => choose(&link, config, kernel_has_af_xdp())?,
     };
+    if let Some(other) = served.iter().find(|s| s.way.is_in_kernel() || choice.way.is_in_kernel()) {
+        if other.way != choice.way {
+            let how = |way: &Way| if way.is_in_kernel() { "in the kernel" } else { "by workers" };
+            let (one, two) = (
+                how(&choice.way),
+                if one_kind(&other.way, &choice.way) { "by another kind of program" } else { how(&other.way) },
+            );
+            return Err(ChoiceError::Mixed { device: link.key, one, other: other.wanted.key.clone(), two }.into());
+        }
+    }
     check_rules(&wanted, ruleset, &choice)?;
     // A tap that stands in for a device can be one of the rules' devices itself: one lock is enough.
     let lock = match served.iter().any(|s| s.locked == link.key) {
@@ -260,14 +310,18 @@ pub fn attach(
     attach_link(wanted, link, lock, choice, ruleset, config)
 }
 
+fn one_kind(one: &Way, other: &Way) -> bool {
+    one.is_in_kernel() && other.is_in_kernel()
+}
+
 /// What no way of serving the device can do is refused before anything is attached anywhere.
 fn check_rules(device: &Wanted, ruleset: &Ruleset, choice: &Choice) -> Result<(), AttachError> {
-    if !device.receive || matches!(choice.way, Way::Tap(_)) {
+    if !device.receive || matches!(choice.way, Way::Tap(_) | Way::Xdp | Way::TcBpf) {
         return Ok(());
     }
     let target = match choice.way {
         Way::AfXdp { may_fall_back: false } => Target::Xdp,
-        Way::AfXdp { may_fall_back: true } | Way::AfPacket | Way::Tap(_) => Target::DropBehind,
+        Way::AfXdp { may_fall_back: true } | Way::AfPacket | Way::Tap(_) | Way::Xdp | Way::TcBpf => Target::DropBehind,
     };
     steer(ruleset, device.id, target)?;
     Ok(())
@@ -293,9 +347,14 @@ fn attach_link(
         reason: choice.reason,
         hold: Hold::Nothing,
         locked: link.key.clone(),
+        napi: None,
         _lock: lock,
         wanted,
     };
+    if served.way.is_in_kernel() {
+        served.queues = 0;
+        forward_device(&mut served, ruleset, config)?;
+    }
     if let Way::AfXdp { may_fall_back } = served.way {
         match steer_device(&mut served, ruleset, own.xdp) {
             Ok(()) => {}
@@ -315,8 +374,27 @@ fn attach_link(
         Way::AfXdp { .. } => own.queues.unwrap_or(usize::MAX).min(host::link::active_queues(&link)),
         Way::AfPacket => own.queues.unwrap_or(1),
         Way::Tap(_) => 1,
+        Way::Xdp | Way::TcBpf => 0,
     };
     Ok(served)
+}
+
+/// Attaches the programs of a device whose rules run in the kernel, or what its peer needs to take what is sent to it. What is there
+/// stays.
+///
+/// # Errors
+/// [`AttachError`].
+pub fn forward_device(served: &mut Served, ruleset: &Ruleset, config: &Config) -> Result<(), AttachError> {
+    if served.way == Way::Xdp && served.wanted.transmit && served.napi.is_none() {
+        served.napi = wake_peer(&host::link::find(&served.wanted.key)?, ruleset)?;
+    }
+    if served.has_hooks() && matches!(served.hold, Hold::Nothing) {
+        let loaded = served.load_programs(ruleset)?;
+        let mut programs = InKernel::new(config.device(&served.wanted.key).xdp);
+        programs.commit(&served.wanted.key, served.ifindex, loaded)?;
+        served.hold = Hold::InKernel(Box::new(programs));
+    }
+    Ok(())
 }
 
 /// Attaches the XDP program of a device that is to receive.
@@ -354,7 +432,11 @@ pub fn falls_back(error: &AttachError) -> bool {
                 | bpf::Error::Rejected { .. }
                 | bpf::Error::Kernel { .. }
         ),
-        AttachError::Choice(_) | AttachError::Host(_) | AttachError::Down { .. } | AttachError::Port(_) => false,
+        AttachError::Choice(_)
+        | AttachError::Host(_)
+        | AttachError::Down { .. }
+        | AttachError::Port(_)
+        | AttachError::NoPeer { .. } => false,
     }
 }
 
@@ -377,7 +459,10 @@ pub fn drop_behind(served: &mut Served, ruleset: &Ruleset) -> Result<(), AttachE
     Ok(())
 }
 
-fn in_its_namespace(key: &DeviceKey, f: impl FnOnce() -> Result<(), bpf::Error> + Send) -> Result<(), AttachError> {
+pub(super) fn in_its_namespace(
+    key: &DeviceKey,
+    f: impl FnOnce() -> Result<(), bpf::Error> + Send,
+) -> Result<(), AttachError> {
     host::netns::in_namespace(key.netns.as_deref(), f)?
         .map_err(|source| AttachError::Program { key: key.clone(), source })
 }

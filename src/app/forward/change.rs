@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::attach::{
-    AttachError, Change, Hold, Role, Served, ServedPort, attach, drop_behind, falls_back, steer_device,
+    AttachError, Change, Hold, Role, Served, ServedPort, attach, drop_behind, falls_back, forward_device, steer_device,
 };
 use super::choice::{Wanted, Way, stand_ins, wanted};
 use super::ports::{Rules, forget_seen, generations, missing, open, workers};
 use super::running::{ForwardError, Running, SETTLING};
-use crate::app::config::Deliver;
+use crate::app::config::{Deliver, Mode};
 use crate::app::rules::Runnable;
 use crate::host;
 use crate::rules::{Counters, Ruleset};
@@ -40,7 +40,7 @@ impl Running {
         without: &BTreeSet<DeviceKey>,
     ) -> Result<(), ForwardError> {
         let (ruleset, plan) = rules.compile()?;
-        let mut wanted = if self.state_only { Vec::new() } else { wanted(&rules.ruleset) };
+        let mut wanted = if self.state_only { Vec::new() } else { self.wanted(&rules.ruleset) };
         wanted.retain(|w| !without.contains(&w.key));
         self.find_stand_ins(&wanted, &rules.ruleset)?;
         let changes: Vec<Change> = self.served.iter().map(|s| s.prepare(&ruleset)).collect::<Result<_, _>>()?;
@@ -90,6 +90,11 @@ impl Running {
         Ok(())
     }
 
+    fn wanted(&self, ruleset: &Ruleset) -> Vec<Wanted> {
+        let mode = |key: &DeviceKey| self.config.device(key).mode.unwrap_or(self.config.mode);
+        wanted(ruleset, &|key| mode(key) == Mode::TcBpf)
+    }
+
     fn before(&self) -> Before {
         let one = |s: &Served| (s.wanted.clone(), s.ports.len(), matches!(s.hold, Hold::Nothing));
         Before(self.served.iter().map(one).collect())
@@ -127,6 +132,9 @@ impl Running {
             if served.wanted.receive && without_program {
                 steer_device(served, ruleset, self.config.device(&served.wanted.key).xdp)?;
             }
+            if served.way.is_in_kernel() {
+                forward_device(served, ruleset, &self.config)?;
+            }
         }
         for new in wanted {
             if !self.served.iter().any(|s| s.wanted.key == new.key) {
@@ -147,7 +155,7 @@ impl Running {
     ) -> Result<(), ForwardError> {
         let gains = |s: &&Served| {
             let may_fall_back = s.way == Way::AfXdp { may_fall_back: true } && matches!(s.hold, Hold::Nothing);
-            may_fall_back && wanted(&rules.ruleset).iter().any(|w| w.key == s.wanted.key && w.receive)
+            may_fall_back && self.wanted(&rules.ruleset).iter().any(|w| w.key == s.wanted.key && w.receive)
         };
         let again: BTreeSet<DeviceKey> = self.served.iter().filter(gains).map(|s| s.wanted.key.clone()).collect();
         if again.is_empty() || !falls_back(&error) {
@@ -205,16 +213,18 @@ impl Running {
         let mut changes = changes.into_iter();
         for device in &mut self.served {
             let change = changes.next().unwrap_or(Change::None);
-            if device.wanted.receive {
+            if device.has_hooks() {
                 result = result.and(device.commit(change)).and(device.admit());
-            } else if let Some(tally) = device.detach() {
-                self.retired.merge(&tally, &rules.ruleset);
+            } else {
+                device.detach().iter().for_each(|tally| self.retired.merge(tally, &rules.ruleset));
             }
         }
         self.pool.switch(id);
         for device in &mut self.served {
-            if let (Hold::Steering(steering), true) = (&mut device.hold, from_zero) {
-                steering.forget();
+            match &mut device.hold {
+                Hold::Steering(steering) if from_zero => steering.forget(),
+                Hold::InKernel(programs) if from_zero => programs.forget(),
+                Hold::Steering(_) | Hold::InKernel(_) | Hold::Behind(_) | Hold::Nothing => {}
             }
             result = result.and(device.finish());
         }
@@ -233,7 +243,7 @@ impl Running {
         }
         let removed = self.remove_ports(ports);
         // Programs, then locks.
-        self.served.retain(|served| served.wanted.receive || served.wanted.transmit);
+        self.served.retain(|served| served.has_hooks() || served.wanted.transmit);
         removed
     }
     /// Takes ports from their workers and keeps what they counted. Each comes with its device's name.

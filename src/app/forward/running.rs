@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::attach::{AttachError, Hold, Served};
 use super::ports::{Rules, generations};
@@ -146,7 +146,7 @@ impl Running {
         let mut notes = Vec::new();
         for device in &self.served {
             let key = &device.wanted.key;
-            if device.wanted.egress_rules {
+            if device.wanted.egress_rules && !device.way.is_in_kernel() {
                 notes.push(format!(
                     "{key} egress: these rules see what viscum transmits; what the host itself transmits does not cross them"
                 ));
@@ -159,6 +159,17 @@ impl Running {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.pool.workers.iter().all(crate::worker::Worker::is_alive)
+    }
+
+    /// Tells programs that forward by themselves which devices are up.
+    pub fn tend(&mut self) {
+        let up = &self.up;
+        let is_up = |id: crate::types::DeviceId| up.get(id.index()).is_none_or(|up| up.load(Ordering::Relaxed));
+        for device in &mut self.served {
+            if let Hold::InKernel(programs) = &mut device.hold {
+                programs.tend(&is_up);
+            }
+        }
     }
 
     /// All counters, as of now.
@@ -176,10 +187,8 @@ impl Running {
     /// What the programs counted of frames that they left to the kernel.
     fn add_programs(&self, counters: &mut Counters) {
         for device in &self.served {
-            if let Hold::Steering(steering) = &device.hold {
-                if let Ok(tally) = steering.counters() {
-                    counters.merge(&tally, &self.rules.ruleset);
-                }
+            for tally in device.tallies() {
+                counters.merge(&tally, &self.rules.ruleset);
             }
         }
     }
@@ -294,7 +303,7 @@ impl Running {
             // A worker that does not answer is ended all the same, below.
             let _stuck = self.pool.publish(generations(&rules, self.pool.workers.len(), &self.served));
         }
-        for tally in self.served.iter_mut().filter_map(Served::detach) {
+        for tally in self.served.iter_mut().flat_map(Served::detach) {
             self.retired.merge(&tally, &self.rules.ruleset);
         }
         self.pool.switch(id);

@@ -6,7 +6,7 @@ use super::slots::{of_actions, sum};
 use super::work::{NETWORK, START, field};
 use crate::ebpf::asm::{Alu, Cond, Label, Reg, Size};
 use crate::ebpf::count::CounterSlot;
-use crate::ebpf::verdict::{Entry, filters, listing};
+use crate::ebpf::verdict::{Entry, filters, listing, mark_can_match};
 use crate::rules::{ActionId, Classifier, Filter, Hook, MatchallRule, NodeWord, U32Base, U32Key, U32Node};
 use crate::types::Protocol;
 
@@ -136,6 +136,10 @@ impl Emit<'_> {
         let slot = self.run(&words);
         let counting = self.counting(slot);
         self.add_one(counting);
+        if self.steers && !mark_can_match(node) {
+            self.asm.bind(miss);
+            return;
+        }
         if let Some(mark) = node.mark {
             self.mark();
             self.asm.alu32_imm(Alu::And, Reg::R1, mark.mask);

@@ -19,6 +19,12 @@ mod local {
     /// The pseudo header's length.
     pub const LEN: i16 = -68;
     pub const PROTO: i16 = -76;
+    /// u64: what the sum starts with.
+    pub const SEED: i16 = -88;
+    /// Whether a checksum of 0 is written as 0xffff.
+    pub const NO_ZERO: i16 = -92;
+    /// Which header comes before the transport header.
+    pub const IS_IPV6: i16 = -91;
 }
 
 /// Offset of `gso_size` in `struct __sk_buff`.
@@ -26,7 +32,7 @@ const SKB_GSO_SIZE: i16 = 176;
 /// Tags in the frame that are passed over; with more, nothing is mended.
 const TAGS_MAX: usize = 3;
 /// Extension headers that are followed; behind more, nothing is mended.
-const EXTENSIONS_MAX: usize = 6;
+const EXTENSIONS_MAX: usize = 5;
 
 /// A transport protocol that has a checksum.
 struct Kind {
@@ -67,10 +73,22 @@ impl Emit<'_> {
         self.asm.jump32_imm(Cond::Eq, Reg::R0, u32::from(ethertype::IPV4), ipv4);
         self.asm.jump32_imm(Cond::Eq, Reg::R0, u32::from(ethertype::IPV6), ipv6);
         self.asm.jump(done);
+        let (transport, header) = (self.asm.label(), self.asm.label());
         self.asm.bind(ipv4);
-        self.csum_ipv4(update, failed, done);
+        self.csum_ipv4(update, failed, [transport, header]);
         self.asm.bind(ipv6);
-        self.csum_ipv6(update, failed, done);
+        self.csum_ipv6(update, failed, [transport, done]);
+        if self.asm.is_referenced(transport) {
+            self.asm.bind(transport);
+            self.transport_put(failed);
+            self.asm.load(Size::B, Reg::R1, Reg::R10, local::IS_IPV6);
+            self.asm.jump_imm(Cond::Ne, Reg::R1, 0, done);
+        }
+        self.asm.bind(header);
+        if update.has(Checksums::IPV4_HEADER) {
+            self.ipv4_header(failed);
+        }
+        self.asm.jump(done);
         if self.asm.is_referenced(failed) {
             self.asm.bind(failed);
             self.fail(counting);
@@ -121,8 +139,7 @@ impl Emit<'_> {
     }
 
     /// `tcf_csum_ipv4()`.
-    fn csum_ipv4(&mut self, update: Checksums, failed: Label, done: Label) {
-        let header = self.asm.label();
+    fn csum_ipv4(&mut self, update: Checksums, failed: Label, [sum, header]: [Label; 2]) {
         self.asm.mov_imm(Reg::R2, 20);
         self.holds(failed);
         self.network();
@@ -140,12 +157,8 @@ impl Emit<'_> {
         asm.be16(Reg::R1);
         asm.alu_imm(Alu::And, Reg::R1, 0x1fff);
         asm.jump_imm(Cond::Ne, Reg::R1, 0, header);
-        self.transports(false, update, failed, header);
-        self.asm.bind(header);
-        if update.has(Checksums::IPV4_HEADER) {
-            self.ipv4_header(failed);
-        }
-        self.asm.jump(done);
+        self.transports(false, update, failed, [sum, header]);
+        self.asm.jump(header);
     }
 
     /// `ip_send_check()`; x86 adds nothing for a header that is too short, and takes its first word as it is.
@@ -180,7 +193,7 @@ impl Emit<'_> {
     }
 
     /// `tcf_csum_ipv6()`. Options are not looked into: a jumbo frame is longer than any that gets here.
-    fn csum_ipv6(&mut self, update: Checksums, failed: Label, done: Label) {
+    fn csum_ipv6(&mut self, update: Checksums, failed: Label, [sum, done]: [Label; 2]) {
         self.asm.mov_imm(Reg::R2, 40);
         self.holds(failed);
         self.network();
@@ -193,7 +206,7 @@ impl Emit<'_> {
         asm.store(Size::W, Reg::R10, local::PROTO, Reg::R4);
         asm.store_imm(Size::W, Reg::R10, local::HEADER, 40);
         let found = self.asm.label();
-        for _ in 0..EXTENSIONS_MAX {
+        for _ in 0..=EXTENSIONS_MAX {
             let option = self.asm.label();
             for proto in [0, 43, 60] {
                 self.asm.jump_imm(Cond::Eq, Reg::R4, proto, option);
@@ -204,7 +217,7 @@ impl Emit<'_> {
         }
         self.asm.jump(done);
         self.asm.bind(found);
-        self.transports(true, update, failed, done);
+        self.transports(true, update, failed, [sum, done]);
         self.asm.jump(done);
     }
 
@@ -230,8 +243,8 @@ impl Emit<'_> {
         self.asm.jump_reg(Cond::Eq, Reg::R1, Reg::R2, done);
     }
 
-    /// The transport header's checksum by protocol (R4); `on`: nothing more to do here.
-    fn transports(&mut self, ipv6: bool, update: Checksums, failed: Label, on: Label) {
+    /// The transport header's checksum by protocol (R4): prepares its sum and goes there, or `on` if there is nothing to do.
+    fn transports(&mut self, ipv6: bool, update: Checksums, failed: Label, [sum, on]: [Label; 2]) {
         if self.stage != Stage::Xdp {
             // A super-frame's checksums are computed for each segment; it has none now.
             self.asm.load(Size::W, Reg::R1, Reg::R6, SKB_GSO_SIZE);
@@ -242,7 +255,7 @@ impl Emit<'_> {
             let other = self.asm.label();
             self.asm.jump_imm(Cond::Ne, Reg::R4, kind.proto, other);
             self.transport_sum(&kind, ipv6, failed, on);
-            self.asm.jump(on);
+            self.asm.jump(sum);
             self.asm.bind(other);
         }
     }
@@ -277,27 +290,39 @@ impl Emit<'_> {
         } else {
             self.asm.mov_imm(Reg::R5, 0);
         }
+        let datagram = kind.proto == UDP || kind.proto == UDPLITE;
+        self.asm.store(Size::D, Reg::R10, local::SEED, Reg::R5);
+        self.asm.store_imm(Size::B, Reg::R10, local::NO_ZERO, i32::from(datagram));
+        self.asm.store_imm(Size::B, Reg::R10, local::IS_IPV6, i32::from(ipv6));
+    }
+
+    /// Sums up what was prepared, and writes the checksum.
+    fn transport_put(&mut self, failed: Label) {
         self.asm.load(Size::W, Reg::R3, Reg::R10, local::NETWORK);
         self.asm.load(Size::W, Reg::R1, Reg::R10, local::HEADER);
         self.asm.alu(Alu::Add, Reg::R3, Reg::R1);
         self.asm.load(Size::W, Reg::R4, Reg::R10, local::TO);
+        self.asm.load(Size::D, Reg::R5, Reg::R10, local::SEED);
         let (put, whole) = (self.asm.label(), self.asm.label());
-        if self.partial && matches!(kind.proto, 6 | UDP) {
+        if self.partial {
             // The device will add the rest: only the pseudo header's sum is due.
             self.asm.load(Size::W, Reg::R1, Reg::R9, field::PARTIAL);
             self.asm.load(Size::W, Reg::R2, Reg::R10, local::FIELD);
             self.asm.jump_reg(Cond::Ne, Reg::R1, Reg::R2, whole);
             self.asm.mov(Reg::R3, Reg::R4);
-            self.sum(failed);
-            self.asm.jump(put);
-            self.asm.bind(whole);
         }
+        self.asm.bind(whole);
         self.sum(failed);
-        self.asm.alu32_imm(Alu::Xor, Reg::R0, 0xffff);
-        if kind.proto == UDP || kind.proto == UDPLITE {
-            self.asm.jump_imm(Cond::Ne, Reg::R0, 0, put);
-            self.asm.mov_imm(Reg::R0, 0xffff);
+        if self.partial {
+            self.asm.load(Size::W, Reg::R1, Reg::R9, field::PARTIAL);
+            self.asm.load(Size::W, Reg::R2, Reg::R10, local::FIELD);
+            self.asm.jump_reg(Cond::Eq, Reg::R1, Reg::R2, put);
         }
+        self.asm.alu32_imm(Alu::Xor, Reg::R0, 0xffff);
+        self.asm.load(Size::B, Reg::R1, Reg::R10, local::NO_ZERO);
+        self.asm.jump_imm(Cond::Eq, Reg::R1, 0, put);
+        self.asm.jump_imm(Cond::Ne, Reg::R0, 0, put);
+        self.asm.mov_imm(Reg::R0, 0xffff);
         self.asm.bind(put);
         self.address_of(local::FIELD);
         self.asm.store(Size::H, Reg::R3, 0, Reg::R0);

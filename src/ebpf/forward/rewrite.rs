@@ -9,6 +9,8 @@ use crate::types::{Direction, MacAddr, PeditHeader, PeditKey, ethertype};
 
 /// How far before the frame an edit may reach (`NET_SKB_PAD`), in bytes.
 const HEADROOM: i32 = 64;
+/// Stack slot of the transport header's position (u32).
+const TRANSPORT: i16 = -28;
 
 impl Emit<'_> {
     /// `tcf_skbmod_act()`. `moved`: the frame's start is not where it was.
@@ -119,25 +121,34 @@ impl Emit<'_> {
             super::partial::complete(self);
         }
         self.changed_head();
+        // Edits behind the network header do not move the transport header: it is looked for once.
+        let mut known = None;
         for key in keys {
             self.asm.relay();
-            self.pedit_key(key, end);
+            self.pedit_key(key, known == Some(key.header), end);
+            let stays = matches!(key.header, PeditHeader::Tcp | PeditHeader::Udp) && key.offset >= 0;
+            known = stays.then_some(key.header);
         }
         self.asm.bind(end);
     }
 
-    fn pedit_key(&mut self, key: &PeditKey, end: Label) {
+    /// `known`: the key before this one found the header.
+    fn pedit_key(&mut self, key: &PeditKey, known: bool, end: Label) {
         match key.header {
             PeditHeader::Network | PeditHeader::Ipv4 | PeditHeader::Ipv6 => {
                 self.asm.load(Size::W, Reg::R3, Reg::R9, field::NETWORK);
             }
             PeditHeader::Eth => self.asm.load(Size::W, Reg::R3, Reg::R9, field::START),
+            PeditHeader::Tcp | PeditHeader::Udp if known => {
+                self.asm.load(Size::W, Reg::R3, Reg::R10, TRANSPORT);
+            }
             PeditHeader::Tcp | PeditHeader::Udp => {
                 self.asm.mov_imm(Reg::R3, if key.header == PeditHeader::Tcp { 6 } else { 17 });
                 let transport = self.subs.transport;
                 self.call(transport);
                 self.asm.jump_imm(Cond::Eq, Reg::R0, -1, end);
                 self.asm.mov(Reg::R3, Reg::R0);
+                self.asm.store(Size::W, Reg::R10, TRANSPORT, Reg::R3);
             }
         }
         // R3 = where the word is.

@@ -15,6 +15,11 @@ use crate::ebpf::verdict::Entry;
 use crate::rules::{Hook, Ruleset};
 use crate::types::Direction;
 
+/// All chains that a frame can reach, and those that only frames could that do not come.
+pub(in crate::ebpf) fn every_entry(ruleset: &Ruleset, hook: &Hook) -> BTreeSet<Entry> {
+    super::check::reachable(ruleset, hook)
+}
+
 /// The program, and what its slots count.
 pub(in crate::ebpf) fn steering(
     ruleset: &Ruleset,

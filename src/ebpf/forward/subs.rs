@@ -6,7 +6,7 @@ use crate::ebpf::asm::{Alu, Asm, Cond, Helper, Label, LoopStart, Reg, Size};
 use crate::types::ethertype;
 
 /// Extension headers that `pedit` follows to a transport header.
-const EXTENSIONS_MAX: usize = 8;
+const EXTENSIONS_MAX: usize = 5;
 /// Chunks of the longest frame: of XDP's one page, and of tc's super-frames.
 const CHUNKS_XDP: i32 = 3;
 /// See [`CHUNKS_XDP`].
@@ -289,14 +289,15 @@ fn transport(asm: &mut Asm, read: Label) {
     at(asm, read, 6, 1, none);
     asm.store(Size::D, Reg::R10, -8, Reg::R0);
     asm.alu_imm(Alu::Add, Reg::R7, 40);
-    for _ in 0..EXTENSIONS_MAX {
+    for _ in 0..=EXTENSIONS_MAX {
         extension(asm, read, none);
     }
     asm.bind(none);
     answer(asm, -1);
 }
 
-/// Answers if the next header (on the stack) is the one; else goes one further (`ipv6_find_hdr()`).
+/// Answers if the next header (on the stack) is the one; else goes one further (`ipv6_find_hdr()`). Where four bytes of a header
+/// cannot be read, nothing behind it can be edited either.
 fn extension(asm: &mut Asm, read: Label, none: Label) {
     let (other, known, fragment, auth, further) = (asm.label(), asm.label(), asm.label(), asm.label(), asm.label());
     asm.load(Size::D, Reg::R1, Reg::R10, -8);
@@ -304,6 +305,15 @@ fn extension(asm: &mut Asm, read: Label, none: Label) {
     asm.mov(Reg::R0, Reg::R7);
     asm.exit();
     asm.bind(other);
+    at(asm, read, 0, 4, none);
+    asm.be32(Reg::R0);
+    asm.load(Size::D, Reg::R1, Reg::R10, -8);
+    asm.mov(Reg::R2, Reg::R0);
+    asm.alu_imm(Alu::Rsh, Reg::R2, 24);
+    asm.store(Size::D, Reg::R10, -8, Reg::R2);
+    asm.mov(Reg::R2, Reg::R0);
+    asm.alu_imm(Alu::Rsh, Reg::R2, 16);
+    asm.alu_imm(Alu::And, Reg::R2, 0xff);
     for proto in [0, 43, 60] {
         asm.jump_imm(Cond::Eq, Reg::R1, proto, known);
     }
@@ -311,29 +321,20 @@ fn extension(asm: &mut Asm, read: Label, none: Label) {
     asm.jump_imm(Cond::Eq, Reg::R1, 51, auth);
     asm.jump(none);
     asm.bind(fragment);
-    at(asm, read, 2, 2, none);
-    asm.be16(Reg::R0);
+    // A later fragment has no transport header.
     asm.alu_imm(Alu::And, Reg::R0, 0xfff8);
     asm.jump_imm(Cond::Ne, Reg::R0, 0, none);
-    at(asm, read, 0, 1, none);
-    asm.store(Size::D, Reg::R10, -8, Reg::R0);
-    asm.mov_imm(Reg::R0, 8);
+    asm.mov_imm(Reg::R2, 8);
     asm.jump(further);
-    for (label, more, shift) in [(auth, 2, 2), (known, 1, 3)] {
-        asm.bind(label);
-        at(asm, read, 1, 1, none);
-        asm.alu_imm(Alu::Add, Reg::R0, more);
-        asm.alu_imm(Alu::Lsh, Reg::R0, shift);
-        asm.store(Size::D, Reg::R10, -16, Reg::R0);
-        at(asm, read, 0, 1, none);
-        asm.store(Size::D, Reg::R10, -8, Reg::R0);
-        asm.load(Size::D, Reg::R0, Reg::R10, -16);
-        if label == auth {
-            asm.jump(further);
-        }
-    }
+    asm.bind(auth);
+    asm.alu_imm(Alu::Add, Reg::R2, 2);
+    asm.alu_imm(Alu::Lsh, Reg::R2, 2);
+    asm.jump(further);
+    asm.bind(known);
+    asm.alu_imm(Alu::Add, Reg::R2, 1);
+    asm.alu_imm(Alu::Lsh, Reg::R2, 3);
     asm.bind(further);
-    asm.alu(Alu::Add, Reg::R7, Reg::R0);
+    asm.alu(Alu::Add, Reg::R7, Reg::R2);
 }
 
 /// R0 = `len` bytes so far behind R7.

@@ -1,7 +1,7 @@
 //! Forwarding programs into the kernel and onto devices, and their counts back. It decides nothing about frames.
 
 use super::{NS_PER_MS, Tally, XdpMode, stands_against_native};
-use crate::ebpf::asm::{Insn, MapRef};
+use crate::ebpf::asm::{Asm, Insn, MapRef, Reg};
 use crate::ebpf::count::{BLOCK_WORDS, SlotKind, Total};
 use crate::ebpf::forward::work::WORKSPACE_LEN;
 use crate::ebpf::forward::{DEVICES_MAX, ForwardObject, LookedUp, Stage};
@@ -11,6 +11,8 @@ use crate::sys::bpf::{
     wait_for_running_programs,
 };
 use crate::types::DeviceId;
+
+const XDP_PASS: i32 = 2;
 
 /// A forwarding program in the kernel with its maps.
 #[derive(Debug)]
@@ -261,9 +263,48 @@ impl Forwarder {
         Ok(tally)
     }
 
+    /// Detaches it, and waits until it has finished its last frame. All that it counted.
+    ///
+    /// # Errors
+    /// What the kernel says; not expected.
+    pub fn end(self) -> Result<Tally, Error> {
+        let Self { hanger, active, finishing, retired: mut tally, .. } = self;
+        drop(hanger);
+        wait_for_running_programs();
+        finishing.iter().chain([&active]).try_for_each(|program| program.read_into(&mut tally))?;
+        Ok(tally)
+    }
+
     /// Forgets what programs before the present one counted: their words meant other rules.
     pub fn forget(&mut self) {
         self.finishing.clear();
         self.retired = Tally::default();
+    }
+}
+
+/// A program that passes everything, on the far end of a veth: with it that end takes redirected frames.
+#[derive(Debug)]
+pub struct Napi {
+    _link: Link,
+    _program: Program,
+}
+
+impl Napi {
+    /// Attaches it in native mode; `None` if a program is there already, which does the same.
+    ///
+    /// # Errors
+    /// See [`Link::xdp`].
+    pub fn attach(ifindex: u32) -> Result<Option<Self>, Error> {
+        let mut asm = Asm::new();
+        asm.mov_imm(Reg::R0, XDP_PASS);
+        asm.exit();
+        let text = asm.finish().expect("two instructions need no jump");
+        let insns: Vec<u64> = text.insns.into_iter().map(Insn::raw).collect();
+        let program = Program::load(Kind::Xdp, "napi", &insns)?;
+        match Link::xdp(&program, ifindex, Mode::Native) {
+            Ok(link) => Ok(Some(Self { _link: link, _program: program })),
+            Err(Error::Busy { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
