@@ -11,6 +11,7 @@ pub mod asm;
 mod classify;
 mod count;
 mod dissect;
+mod ematch;
 pub mod forward;
 mod frame;
 mod insn;

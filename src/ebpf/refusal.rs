@@ -67,6 +67,15 @@ pub enum Reason {
          the kernel's own tc do this rule"
     )]
     Police,
+    /// A match of a basic filter that a program has no answer to.
+    #[error(
+        "basic asks {what}, which the program does not know. Use cmp, u32 or nbyte with layer link or network, or flower for ports and \
+         tags; or let the kernel's own tc do this rule"
+    )]
+    Ematch {
+        /// What it asks.
+        what: &'static str,
+    },
     /// gact random.
     #[error("gact random decides anew each time; the program and the forwarder would not agree. Use a fixed control")]
     Random,
@@ -106,6 +115,15 @@ pub enum Reason {
         count: usize,
         /// How many the kernel takes.
         limit: usize,
+    },
+    /// A kind of filter that forwarding programs (and such with u32 hash tables) do not know.
+    #[error(
+        "{kind} is a kind of filter that this program does not know. Write the rule with u32, flower or matchall, or use a mode with \
+         workers (and no u32 hash tables on this device)"
+    )]
+    Kind {
+        /// tc's name of the kind.
+        kind: &'static str,
     },
     /// gact random or police in a forwarding program.
     #[error(

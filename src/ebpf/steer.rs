@@ -82,9 +82,14 @@ pub fn steer(ruleset: &Ruleset, device: DeviceId, target: Target) -> Result<Obje
     Ok(Object { target, text, counter_words, nanoseconds: false, takes })
 }
 
-/// Flower keys that no program finds.
+/// Flower keys and kinds of filter that a program with links does not know.
 fn check_keys(ruleset: &Ruleset, hook: &Hook) -> Result<(), Refusal> {
     for (chain, filter) in hook.chains.iter().flat_map(|(n, c)| c.filters.iter().map(move |f| (*n, f))) {
+        if let Classifier::Basic(rules) = &filter.classifier {
+            let reason = Reason::Kind { kind: filter.classifier.kind() };
+            let handle = rules.first().map_or(0, |r| r.handle);
+            return Err(refusal(ruleset, hook, Some((chain, filter, handle)), reason));
+        }
         let Classifier::Flower(rules) = &filter.classifier else { continue };
         for rule in rules {
             can_dissect(&rule.key, filter.protocol)
@@ -98,13 +103,13 @@ fn check_keys(ruleset: &Ruleset, hook: &Hook) -> Result<(), Refusal> {
 fn links(hook: &Hook) -> bool {
     hook.chains.values().flat_map(|c| &c.filters).any(|filter| match &filter.classifier {
         Classifier::U32(nodes) => nodes.iter().any(|n| n.link.is_some()),
-        Classifier::Flower(_) | Classifier::Matchall(_) => false,
+        Classifier::Flower(_) | Classifier::Matchall(_) | Classifier::Fw(_) | Classifier::Basic(_) => false,
     })
 }
 
 fn program(ruleset: &Ruleset, hook: &Hook, target: Target, takes: bool) -> Result<(Text, Vec<CounterSlot>), Reason> {
     let entries = reachable(ruleset, hook);
-    let layout = Layout::of(hook, &entries)?;
+    let layout = Layout::of(hook, &ruleset.devices[hook.device.index()].name, &entries)?;
     let mut asm = Asm::new();
     let (untouched, take, pass) = (asm.label(), asm.label(), asm.label());
     let mut slots = Slots::default();

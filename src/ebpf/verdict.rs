@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::ematch;
 use super::refusal::{Reason, Refusal};
 use super::steer::Target;
 use crate::limits::{ACTIONS_PER_FILTER_MAX, RECLASSIFY_MAX};
@@ -102,6 +103,9 @@ pub(super) fn rules_of<'a>(ruleset: &'a Ruleset, filter: &'a Filter, device: Dev
         Classifier::Flower(rules) => {
             rules.iter().map(|r: &FlowerRule| Rule { handle: r.handle, actions: &r.actions }).collect()
         }
+        // The mark is 0 there, which no handle can be and no class is.
+        Classifier::Fw(_) => Vec::new(),
+        Classifier::Basic(rules) => rules.iter().map(|r| Rule { handle: r.handle, actions: &r.actions }).collect(),
         Classifier::Matchall(rule) => rule
             .iter()
             .filter(|r: &&MatchallRule| !r.skip_sw)
@@ -166,6 +170,13 @@ pub(super) fn check(ruleset: &Ruleset, hook: &Hook, target: Target) -> Result<()
     let chains: BTreeSet<u32> = reachable(ruleset, hook).iter().map(|e| e.chain).collect();
     for chain in chains {
         for filter in filters(hook, chain) {
+            if let Classifier::Basic(rules) = &filter.classifier {
+                let device = &ruleset.devices[hook.device.index()].name;
+                for rule in rules {
+                    ematch::need(&rule.ematches, device, &mut BTreeSet::new())
+                        .map_err(|reason| refusal(ruleset, hook, Some((chain, filter, rule.handle)), reason))?;
+                }
+            }
             for rule in rules_of(ruleset, filter, hook.device) {
                 check_list(ruleset, rule.actions, target)
                     .map_err(|reason| refusal(ruleset, hook, Some((chain, filter, rule.handle)), reason))?;
@@ -180,7 +191,9 @@ pub(super) fn refusal(ruleset: &Ruleset, hook: &Hook, rule: Option<(u32, &Filter
     let place = rule.map_or(String::new(), |(chain, filter, handle)| {
         let handle = match filter.classifier {
             Classifier::U32(_) => u32_handle(handle),
-            Classifier::Flower(_) | Classifier::Matchall(_) => format!("{handle:#x}"),
+            Classifier::Flower(_) | Classifier::Matchall(_) | Classifier::Fw(_) | Classifier::Basic(_) => {
+                format!("{handle:#x}")
+            }
         };
         format!(" chain {chain} prio {} handle {handle}", filter.prio)
     });

@@ -10,6 +10,8 @@ mod error;
 mod frame;
 mod mem;
 pub mod pcap;
+pub mod pcapng;
+mod pcapng_read;
 mod tap;
 
 pub use afpacket::{AfPacket, PacketConfig};
@@ -19,6 +21,7 @@ pub use error::PortError;
 pub use frame::{Frame, FramePool, PoolConfig};
 pub use mem::Mem;
 pub use pcap::{PcapError, PcapReader, PcapWriter};
+pub use pcapng::{PcapngPacket, PcapngWriter};
 pub use tap::{Tap, TapConfig};
 
 use std::os::fd::BorrowedFd;

@@ -298,7 +298,13 @@ pub fn attach(
                 how(&choice.way),
                 if one_kind(&other.way, &choice.way) { "by another kind of program" } else { how(&other.way) },
             );
-            return Err(ChoiceError::Mixed { device: link.key, one, other: other.wanted.key.clone(), two }.into());
+            return Err(ChoiceError::Mixed {
+                device: link.key.to_string(),
+                one,
+                other: other.wanted.key.to_string(),
+                two,
+            }
+            .into());
         }
     }
     check_rules(&wanted, ruleset, &choice)?;

@@ -107,11 +107,11 @@ pub enum ChoiceError {
     )]
     Mixed {
         /// A device.
-        device: DeviceKey,
+        device: String,
         /// `in the kernel` or `by workers`.
         one: &'static str,
         /// A device that is served.
-        other: DeviceKey,
+        other: String,
         /// The other of the two, or another kind of program.
         two: &'static str,
     },

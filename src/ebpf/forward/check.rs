@@ -29,6 +29,14 @@ pub(super) fn rules_of<'a>(ruleset: &'a Ruleset, filter: &'a Filter) -> Vec<Rule
         Classifier::Flower(rules) => {
             rules.iter().map(|r| Rule { handle: r.handle, actions: &r.actions, indev: false }).collect()
         }
+        Classifier::Basic(rules) => {
+            rules.iter().map(|r| Rule { handle: r.handle, actions: &r.actions, indev: false }).collect()
+        }
+        Classifier::Fw(fw) => {
+            let rule =
+                |r: &'a crate::rules::FwRule| Rule { handle: r.handle, actions: &r.actions, indev: r.indev.is_some() };
+            fw.rules().iter().map(rule).collect()
+        }
         Classifier::Matchall(rule) => rule
             .iter()
             .filter(|r| !r.skip_sw)
@@ -74,6 +82,17 @@ pub(super) fn check(ruleset: &Ruleset, hook: &Hook, stage: Stage, entries: &BTre
                     can_dissect(&rule.key, filter.protocol)
                         .map_err(|reason| refusal(ruleset, hook, Some((chain, filter, rule.handle)), reason))?;
                 }
+            }
+            // In XDP there is no mark: fw matches nothing, as at any ingress.
+            let unknown = match &filter.classifier {
+                Classifier::Basic(_) => true,
+                Classifier::Fw(_) => stage != Stage::Xdp,
+                Classifier::U32(_) | Classifier::Flower(_) | Classifier::Matchall(_) => false,
+            };
+            if unknown {
+                let reason = Reason::Kind { kind: filter.classifier.kind() };
+                let handle = rules_of(ruleset, filter).first().map_or(0, |r| r.handle);
+                return Err(refusal(ruleset, hook, Some((chain, filter, handle)), reason));
             }
             for rule in rules_of(ruleset, filter) {
                 check_rule(ruleset, hook, stage, &rule)

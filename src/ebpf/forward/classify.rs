@@ -65,6 +65,8 @@ impl Emit<'_> {
             Classifier::U32(nodes) => self.u32_filter(entry, nodes, next),
             Classifier::Flower(rules) => self.flower_filter(entry, rules, next),
             Classifier::Matchall(rule) => self.matchall_filter(entry, rule.as_ref(), next),
+            // The mark is 0: nothing matches. What is refused before is not written.
+            Classifier::Fw(_) | Classifier::Basic(_) => {}
         }
         self.asm.bind(next);
     }

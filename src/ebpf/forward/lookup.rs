@@ -107,7 +107,7 @@ pub(super) enum FlowerPart<'a> {
 }
 
 /// Runs of items for which `key` is something, and the same; the others one by one.
-fn runs<'a, T, K: PartialEq>(items: &'a [T], key: impl Fn(&T) -> Option<K>) -> Vec<(Option<K>, &'a [T])> {
+fn runs<T, K: PartialEq>(items: &[T], key: impl Fn(&T) -> Option<K>) -> Vec<(Option<K>, &[T])> {
     let mut runs: Vec<(Option<K>, &[T])> = Vec::new();
     let mut at = 0;
     while at < items.len() {
@@ -126,12 +126,12 @@ fn runs<'a, T, K: PartialEq>(items: &'a [T], key: impl Fn(&T) -> Option<K>) -> V
 pub(super) fn parts<'a>(ruleset: &Ruleset, hook: &Hook, filters: &'a [Filter]) -> Vec<Part<'a>> {
     let single = |filter: &'a Filter| match &filter.classifier {
         Classifier::U32(nodes) => nodes.first().filter(|_| nodes.len() == 1),
-        Classifier::Flower(_) | Classifier::Matchall(_) => None,
+        Classifier::Flower(_) | Classifier::Matchall(_) | Classifier::Fw(_) | Classifier::Basic(_) => None,
     };
     let mut parts = Vec::new();
     let fits = |f: &Filter| match &f.classifier {
         Classifier::U32(nodes) => (nodes.len() == 1 && fits(ruleset, hook, &nodes[0], false)).then_some(f.protocol),
-        Classifier::Flower(_) | Classifier::Matchall(_) => None,
+        Classifier::Flower(_) | Classifier::Matchall(_) | Classifier::Fw(_) | Classifier::Basic(_) => None,
     };
     for (protocol, run) in runs(filters, fits) {
         let nodes: Vec<&U32Node> = run.iter().filter_map(single).collect();

@@ -214,7 +214,7 @@ impl Needs {
                         needs.dissects = true;
                         needs.reach(partial::HEAD_END);
                     }
-                    Classifier::Matchall(_) => {}
+                    Classifier::Matchall(_) | Classifier::Fw(_) | Classifier::Basic(_) => {}
                 }
                 for rule in check::rules_of(ruleset, filter) {
                     for id in listing(ruleset, rule.actions).executed {
