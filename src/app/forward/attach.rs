@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::choice::{Choice, ChoiceError, Wanted, Way, choose};
-use super::inkernel::{InKernel, Loaded, wake_peer};
+use super::inkernel::{InKernel, Loaded, check_mixed, forward_device};
 use crate::app::config::{Config, Xdp};
 use crate::ebpf::load::forward::Napi;
-use crate::ebpf::load::{DropBehind, Prepared, Steering, Tally, XdpMode};
+use crate::ebpf::load::{DropBehind, Prepared, Steering, XdpMode};
 use crate::ebpf::{self, Object, Refusal, Target, steer};
 use crate::host::{self, HostError, link::Link, lock::DeviceLock};
 use crate::port::PortError;
@@ -95,7 +95,7 @@ pub struct Served {
     /// The link that is locked for it: its own, or that of the tap that stands in for it.
     locked: DeviceKey,
     /// What lets its veth peer take redirected frames.
-    napi: Option<Napi>,
+    pub(super) napi: Option<Napi>,
     /// Held as long as it is served.
     _lock: Option<DeviceLock>,
 }
@@ -123,28 +123,6 @@ pub struct ServedPort {
 }
 
 impl Served {
-    /// `af-xdp (native)`, `af-packet (drops behind by tcx)`, …
-    #[must_use]
-    pub fn mode_in_use(&self) -> String {
-        match (&self.way, &self.hold) {
-            (Way::AfXdp { .. }, Hold::Steering(steering)) => {
-                let how = match steering.mode() {
-                    bpf::Mode::Native => "native",
-                    bpf::Mode::Generic => "generic",
-                    bpf::Mode::Offloaded => "offloaded",
-                };
-                format!("af-xdp ({how} XDP, copy)")
-            }
-            (Way::AfXdp { .. }, _) => "af-xdp (transmit only, copy)".to_owned(),
-            (Way::AfPacket, Hold::Behind(behind)) => format!("af-packet (drops behind it by {})", behind.mode()),
-            (Way::AfPacket, _) if self.wanted.receive => "af-packet (the kernel keeps every frame)".to_owned(),
-            (Way::AfPacket, _) => "af-packet (transmit only)".to_owned(),
-            (Way::Tap(tap), _) => format!("tap {tap}"),
-            (Way::Xdp | Way::TcBpf, Hold::InKernel(programs)) => programs.mode(),
-            (Way::Xdp | Way::TcBpf, _) => "in the kernel (transmit only)".to_owned(),
-        }
-    }
-
     /// Loads the program for other rules without putting it in force.
     ///
     /// # Errors
@@ -213,31 +191,6 @@ impl Served {
         Ok(())
     }
 
-    /// Takes the program off the device: the kernel has all frames again. What it counted of those that it left to the kernel.
-    pub fn detach(&mut self) -> Vec<Tally> {
-        match std::mem::replace(&mut self.hold, Hold::Nothing) {
-            Hold::Steering(steering) => steering.end().into_iter().collect(),
-            Hold::InKernel(programs) => programs.end(),
-            Hold::Behind(_) | Hold::Nothing => Vec::new(),
-        }
-    }
-
-    /// What its programs counted of frames that they did not hand to a worker.
-    #[must_use]
-    pub fn tallies(&self) -> Vec<Tally> {
-        match &self.hold {
-            Hold::Steering(steering) => steering.counters().into_iter().collect(),
-            Hold::InKernel(programs) => programs.tallies(),
-            Hold::Behind(_) | Hold::Nothing => Vec::new(),
-        }
-    }
-
-    /// Whether its hooks run its rules, or what it sends crosses them.
-    #[must_use]
-    pub fn has_hooks(&self) -> bool {
-        self.wanted.receive || (self.way == Way::TcBpf && self.wanted.egress_rules)
-    }
-
     /// Waits until a replaced program has finished its last frame.
     ///
     /// # Errors
@@ -291,22 +244,7 @@ pub fn attach(
         Some(tap) => Choice { way: Way::Tap(tap.clone()), reason: format!("{tap} stands in for it") },
         None => choose(&link, config, kernel_has_af_xdp())?,
     };
-    if let Some(other) = served.iter().find(|s| s.way.is_in_kernel() || choice.way.is_in_kernel()) {
-        if other.way != choice.way {
-            let how = |way: &Way| if way.is_in_kernel() { "in the kernel" } else { "by workers" };
-            let (one, two) = (
-                how(&choice.way),
-                if one_kind(&other.way, &choice.way) { "by another kind of program" } else { how(&other.way) },
-            );
-            return Err(ChoiceError::Mixed {
-                device: link.key.to_string(),
-                one,
-                other: other.wanted.key.to_string(),
-                two,
-            }
-            .into());
-        }
-    }
+    check_mixed(&link.key, &choice, served)?;
     check_rules(&wanted, ruleset, &choice)?;
     // A tap that stands in for a device can be one of the rules' devices itself: one lock is enough.
     let lock = match served.iter().any(|s| s.locked == link.key) {
@@ -314,10 +252,6 @@ pub fn attach(
         false => Some(host::lock::device(&link.key)?),
     };
     attach_link(wanted, link, lock, choice, ruleset, config)
-}
-
-fn one_kind(one: &Way, other: &Way) -> bool {
-    one.is_in_kernel() && other.is_in_kernel()
 }
 
 /// What no way of serving the device can do is refused before anything is attached anywhere.
@@ -383,24 +317,6 @@ fn attach_link(
         Way::Xdp | Way::TcBpf => 0,
     };
     Ok(served)
-}
-
-/// Attaches the programs of a device whose rules run in the kernel, or what its peer needs to take what is sent to it. What is there
-/// stays.
-///
-/// # Errors
-/// [`AttachError`].
-pub fn forward_device(served: &mut Served, ruleset: &Ruleset, config: &Config) -> Result<(), AttachError> {
-    if served.way == Way::Xdp && served.wanted.transmit && served.napi.is_none() {
-        served.napi = wake_peer(&host::link::find(&served.wanted.key)?, ruleset)?;
-    }
-    if served.has_hooks() && matches!(served.hold, Hold::Nothing) {
-        let loaded = served.load_programs(ruleset)?;
-        let mut programs = InKernel::new(config.device(&served.wanted.key).xdp);
-        programs.commit(&served.wanted.key, served.ifindex, loaded)?;
-        served.hold = Hold::InKernel(Box::new(programs));
-    }
-    Ok(())
 }
 
 /// Attaches the XDP program of a device that is to receive.

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::attach::{
-    AttachError, Change, Hold, Role, Served, ServedPort, attach, drop_behind, falls_back, forward_device, steer_device,
+    AttachError, Change, Hold, Role, Served, ServedPort, attach, drop_behind, falls_back, steer_device,
 };
 use super::choice::{Wanted, Way, stand_ins, wanted};
+use super::inkernel::forward_device;
 use super::ports::{Rules, forget_seen, generations, missing, open, workers};
 use super::running::{ForwardError, Running, SETTLING};
 use crate::app::config::{Deliver, Mode};

@@ -1,8 +1,8 @@
 //! Devices whose rules run in the kernel as programs: loading, attaching, and which outgoing device is up. It moves no frame.
 
-use super::attach::{AttachError, Served, in_its_namespace};
-use super::choice::Way;
-use crate::app::config::Xdp;
+use super::attach::{AttachError, Hold, Served, in_its_namespace};
+use super::choice::{Choice, ChoiceError, Way};
+use crate::app::config::{Config, Xdp};
 use crate::ebpf::forward::{ForwardOptions, Stage, forward};
 use crate::ebpf::load::forward::{Forwarder, Forwarding, Napi};
 use crate::ebpf::load::{Tally, XdpMode};
@@ -47,7 +47,7 @@ impl Served {
         };
         let there =
             |direction| ruleset.hook(id, direction).is_some_and(|h| h.chains.values().any(|c| !c.filters.is_empty()));
-        let running = |stage| matches!(&self.hold, super::attach::Hold::InKernel(k) if k.runs(stage));
+        let running = |stage| matches!(&self.hold, Hold::InKernel(k) if k.runs(stage));
         let stages: &[Stage] = match self.way {
             Way::Xdp => &[Stage::Xdp],
             Way::TcBpf => &[Stage::Tc(Direction::Ingress), Stage::Tc(Direction::Egress)],
@@ -193,4 +193,46 @@ pub fn wake_peer(link: &Link, ruleset: &Ruleset) -> Result<Option<Napi>, AttachE
     let mut napi = None;
     in_its_namespace(key, || Napi::attach(peer.ifindex).map(|n| napi = n))?;
     Ok(napi)
+}
+
+/// Attaches the programs of a device whose rules run in the kernel, or what its peer needs to take what is sent to it. What is there
+/// stays.
+///
+/// # Errors
+/// [`AttachError`].
+pub fn forward_device(served: &mut Served, ruleset: &Ruleset, config: &Config) -> Result<(), AttachError> {
+    if served.way == Way::Xdp && served.wanted.transmit && served.napi.is_none() {
+        served.napi = wake_peer(&host::link::find(&served.wanted.key)?, ruleset)?;
+    }
+    if served.has_hooks() && matches!(served.hold, Hold::Nothing) {
+        let loaded = served.load_programs(ruleset)?;
+        let mut programs = InKernel::new(config.device(&served.wanted.key).xdp);
+        programs.commit(&served.wanted.key, served.ifindex, loaded)?;
+        served.hold = Hold::InKernel(Box::new(programs));
+    }
+    Ok(())
+}
+
+/// All devices are served by workers, or all by the same kind of program.
+///
+/// # Errors
+/// [`ChoiceError::Mixed`].
+pub fn check_mixed(key: &DeviceKey, choice: &Choice, served: &[Served]) -> Result<(), AttachError> {
+    if let Some(other) = served.iter().find(|s| s.way.is_in_kernel() || choice.way.is_in_kernel()) {
+        if other.way != choice.way {
+            let how = |way: &Way| if way.is_in_kernel() { "in the kernel" } else { "by workers" };
+            let (one, two) = (
+                how(&choice.way),
+                if one_kind(&other.way, &choice.way) { "by another kind of program" } else { how(&other.way) },
+            );
+            return Err(
+                ChoiceError::Mixed { device: key.to_string(), one, other: other.wanted.key.to_string(), two }.into()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn one_kind(one: &Way, other: &Way) -> bool {
+    one.is_in_kernel() && other.is_in_kernel()
 }

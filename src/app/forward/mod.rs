@@ -6,6 +6,7 @@ mod choice;
 mod inkernel;
 mod ports;
 mod running;
+mod served;
 mod status;
 mod watch;
 mod watching;
