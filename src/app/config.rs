@@ -28,6 +28,41 @@ pub enum Mode {
     TcBpf,
 }
 
+impl Mode {
+    /// As it is written on the command line and in files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::AfXdp => "af-xdp",
+            Self::AfPacket => "af-packet",
+            Self::Xdp => "xdp",
+            Self::TcBpf => "tc-bpf",
+        }
+    }
+
+    /// The modes that forward, each by one way.
+    pub const FORWARDING: &[Self] = &[Self::AfXdp, Self::AfPacket, Self::Xdp, Self::TcBpf];
+
+    /// Whether worker threads forward.
+    #[must_use]
+    pub const fn has_workers(self) -> bool {
+        match self {
+            Self::Auto | Self::AfXdp | Self::AfPacket => true,
+            Self::Xdp | Self::TcBpf => false,
+        }
+    }
+
+    /// Whether devices get no XDP program of ours, which on a veth would turn NAPI on.
+    #[must_use]
+    pub const fn needs_napi(self) -> bool {
+        match self {
+            Self::AfPacket | Self::TcBpf => true,
+            Self::Auto | Self::AfXdp | Self::Xdp => false,
+        }
+    }
+}
+
 /// How the XDP program is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,7 +1,8 @@
 //! Devices whose rules run in the kernel as programs: loading, attaching, and which outgoing device is up. It moves no frame.
 
-use super::attach::{AttachError, Hold, Served, in_its_namespace};
+use super::attach::{AttachError, in_its_namespace};
 use super::choice::{Choice, ChoiceError, Way};
+use super::served::{Hold, Served};
 use crate::app::config::{Config, Xdp};
 use crate::ebpf::forward::{ForwardOptions, Stage, forward};
 use crate::ebpf::load::forward::{Forwarder, Forwarding, Napi};
@@ -138,6 +139,12 @@ impl InKernel {
         }
         self.targets = loaded.targets;
         Ok(())
+    }
+
+    /// Whether all of them are still on the device.
+    #[must_use]
+    pub fn in_place(&self) -> bool {
+        self.programs.iter().all(Forwarder::is_attached)
     }
 
     /// Waits until replaced programs have finished their last frame.

@@ -199,6 +199,16 @@ impl Forwarder {
         Ok(Self { hanger, active: program, finishing: Vec::new(), not_native: None, retired: Tally::default() })
     }
 
+    /// Whether it is still on the device.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        match &self.hanger {
+            Hanger::Xdp(link, _) | Hanger::Tcx(link) => link.is_attached(),
+            // It is not known.
+            Hanger::Cls(_) => true,
+        }
+    }
+
     /// How it is attached: `xdp native`, `xdp generic`, `tcx`, `cls_bpf`.
     #[must_use]
     pub fn mode(&self) -> &'static str {

@@ -15,7 +15,7 @@ pub struct Map {
 }
 
 impl Map {
-    fn create(kind: u32, name: &CStr, value_len: u32, entries: u32) -> Result<Self, Error> {
+    pub(super) fn create(kind: u32, name: &CStr, value_len: u32, entries: u32) -> Result<Self, Error> {
         Self::create_keyed(kind, name, 4, value_len, entries)
     }
 
