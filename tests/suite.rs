@@ -7,6 +7,7 @@ mod differential;
 mod errors;
 mod forward;
 mod golden;
+mod large;
 mod lifecycle;
 mod support;
 mod tc;

@@ -1,21 +1,26 @@
 //! Frames in and out of one device: the kinds of ports behind one enum. A port does not classify and does not choose where frames go.
 //!
-//! A port hands out frames as they would be on the wire: whole checksums, VLAN tags inline, no super-frames.
+//! A port hands out frames as they would be on the wire, VLAN tags inline; what a sender left to the device (a checksum, to cut a
+//! super-frame) is noted beside the frame and goes on with it, or is done by the port that transmits and whose device cannot.
 
 mod afpacket;
 mod afpacket_rx;
 mod afxdp;
 mod batch;
 mod error;
+mod finish;
 mod frame;
+mod gro;
 mod mem;
 pub mod pcap;
 mod tap;
+mod vnet;
 
 pub use afpacket::{AfPacket, PacketConfig};
 pub use afxdp::{AfXdp, XdpConfig};
 pub use batch::Batch;
 pub use error::PortError;
+pub use finish::{Lost, Wire};
 pub use frame::{Frame, FramePool, PoolConfig};
 pub use mem::Mem;
 pub use pcap::{PcapError, PcapReader, PcapWriter};
@@ -66,8 +71,9 @@ impl Port {
     pub fn flush(&mut self, pool: &mut FramePool) {
         match self {
             Self::AfXdp(port) => port.flush(pool),
-            Self::AfPacket(port) => port.flush(),
-            Self::Tap(_) | Self::Mem(_) => {}
+            Self::AfPacket(port) => port.flush(pool),
+            Self::Tap(port) => port.flush(pool),
+            Self::Mem(_) => {}
         }
     }
 
@@ -97,8 +103,8 @@ impl Port {
     pub fn drain(&mut self, pool: &mut FramePool) {
         match self {
             Self::AfXdp(port) => port.drain(pool),
-            Self::AfPacket(port) => port.drain(),
-            Self::Tap(port) => port.drain(),
+            Self::AfPacket(port) => port.drain(pool),
+            Self::Tap(port) => port.drain(pool),
             Self::Mem(port) => port.drain(),
         }
     }

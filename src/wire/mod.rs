@@ -3,6 +3,7 @@
 pub mod checksum;
 pub mod csum;
 pub mod headers;
+pub mod merge;
 pub mod nat;
 pub mod pedit;
 pub mod segment;

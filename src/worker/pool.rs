@@ -191,7 +191,7 @@ fn spawn(index: usize, seat: Seat, crossings: &[Crossing], idle: Idle) -> Result
         cells: Arc::clone(&cells),
         ports: std::sync::Mutex::new(Vec::with_capacity(seat.ports.len())),
     });
-    let frame_len_max = seat.pool.chunk_len();
+    let frame_len_max = seat.pool.frame_len_max();
     let engine = Engine {
         pool: seat.pool,
         ports: seat.ports,

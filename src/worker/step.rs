@@ -7,9 +7,9 @@ use super::crossing::Crossing;
 use super::generation::{Egress, Generation, Lane, OnPass};
 use super::staging::Staging;
 use crate::plan::{Disposition, Overlimits, Packet};
-use crate::port::{Batch, Frame, FramePool, Port};
+use crate::port::{Batch, Frame, FramePool, Port, Wire};
 use crate::rules::CounterSink;
-use crate::types::{DeviceId, DropReason};
+use crate::types::{DeviceId, DropReason, PacketMeta};
 use crate::wire::vlan;
 
 /// The rules that a worker runs.
@@ -93,24 +93,26 @@ impl Engine {
         let Lane { hook: Some(hook), mac, .. } = generation.lanes[port] else {
             return Disposition::Stack { device: DeviceId(0) };
         };
-        let len = frame.len();
-        let room = self.pool.buffer_mut(frame);
-        let received = match vlan::receive(&mut room[..len], mac) {
+        let offload = frame.offload;
+        let (room, at) = self.pool.whole_mut(frame);
+        let received = match vlan::receive(&mut room[at.clone()], mac) {
             Ok(received) => received,
             Err(reason) => return Disposition::Dropped { device: DeviceId(0), reason },
         };
-        let mut packet = Packet::new(room, received.start..len, received.meta);
+        let meta = PacketMeta { offload, ..received.meta };
+        let mut packet = Packet::new(room, at.start + received.start..at.end, meta);
         let mut counters = generation.cells.writer(self.now_ms).with_tokens(&generation.tokens, self.now_ns);
         self.staging.begin(&generation.up);
         let verdict = generation.plan.run(hook, &mut packet, &mut counters, &mut self.staging);
-        let (at, tag) = (packet.frame(), packet.meta.tag);
+        let (at, tag, offload) = (packet.frame(), packet.meta.tag, packet.meta.offload);
         let whole = match tag {
             Some(tag) => vlan::put_back_in(room, at, tag),
             None => Ok(at),
         };
         match (whole, verdict) {
             (Ok(at), verdict) => {
-                self.pool.set_window(frame, at);
+                self.pool.set_place(frame, at);
+                frame.offload = offload;
                 verdict
             }
             (Err(_), dropped @ Disposition::Dropped { .. }) => dropped,
@@ -129,7 +131,10 @@ impl Engine {
         while let Some(ready) = self.staging.next() {
             bump(&self.cells.ports[port].mirrored, 1);
             let sent = match self.pool.alloc_copy(ready.frame()) {
-                Ok(frame) => self.transmit(generation.egress(ready.device), port, frame),
+                Ok(mut frame) => {
+                    frame.offload = ready.offload;
+                    self.transmit(generation.egress(ready.device), port, frame)
+                }
                 Err(reason) => {
                     self.cells.ports[port].drop_one(reason);
                     Err(reason)
@@ -153,8 +158,7 @@ impl Engine {
         match egress {
             Egress::Port(port) => self.hand_over(port, from, frame),
             Egress::Crossing { worker, port } => {
-                let sent = self.crossings[worker].send(port, self.pool.data(&frame));
-                self.pool.free(frame);
+                let sent = self.cross(worker, port, frame);
                 match sent {
                     Ok(()) => bump(&self.cells.ports[from].crossed, 1),
                     Err(reason) => self.cells.ports[from].drop_one(reason),
@@ -166,6 +170,23 @@ impl Engine {
                 Err(DropReason::TargetDown)
             }
         }
+    }
+
+    /// To another worker, as on the wire. For a super-frame: how it went with the first of its segments that did not go.
+    fn cross(&mut self, worker: usize, port: usize, frame: Frame) -> Result<(), DropReason> {
+        let mut sent = Ok(());
+        let mut wire = Wire::of(frame);
+        while let Some(piece) = wire.next(&mut self.pool) {
+            sent = sent.and(match piece {
+                Ok(piece) => {
+                    let sent = self.crossings[worker].send(port, self.pool.data(&piece));
+                    self.pool.free(piece);
+                    sent
+                }
+                Err(lost) => Err(lost.reason),
+            });
+        }
+        sent
     }
 
     fn hand_over(&mut self, port: usize, from: usize, frame: Frame) -> Result<(), DropReason> {

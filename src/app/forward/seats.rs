@@ -7,21 +7,21 @@ use super::attach::{AttachError, Hold, Served};
 use super::choice::Way;
 use crate::app::config::Config;
 use crate::host;
-use crate::limits::{BURST_LEN, CHUNK_LEN_XDP, FRAME_LEN_MAX, VLAN_TAG_LEN};
+use crate::limits::{BURST_LEN, CHUNK_LEN_XDP};
 use crate::plan::Plan;
 use crate::port::{AfPacket, AfXdp, Batch, FramePool, PacketConfig, PoolConfig, Port, Tap, TapConfig, XdpConfig};
 use crate::rules::Ruleset;
 use crate::types::Direction;
 use crate::worker::{AllTokens, Cells, Egress, Generation, Lane, OnPass};
 
-/// Ethernet header and two tags, beside the MTU.
-const HEADERS_LEN: usize = 14 + 2 * VLAN_TAG_LEN;
 /// Chunks beside the rings: bursts, segments of super-frames, copies.
 const CHUNKS_SPARE: u32 = 1024;
 /// Bursts that are thrown away at the start at most: several times what the ring holds.
 const FORGET_BURSTS_MAX: usize = 64;
-/// AF_PACKET's receive ring has slots of 68 KiB: this many at most, 17 MiB.
-const PACKET_RX_LEN_MAX: u32 = 256;
+/// Length of a small chunk that AF_XDP does not share, in bytes: as AF_PACKET's slots.
+const CHUNK_LEN: usize = 2048;
+/// Chunks for super-frames and jumbo frames: what two receives and the copies of a few frames take.
+const CHUNKS_LARGE: u32 = 64;
 
 /// Which ports each worker has: `ports[worker]` lists devices by their position among the served ones.
 #[derive(Clone, Debug)]
@@ -84,12 +84,7 @@ pub fn open(
 
 fn frame_memory(devices: &[&Served], config: &Config) -> Result<FramePool, AttachError> {
     let umem = devices.iter().any(|d| matches!(d.way, Way::AfXdp { .. }));
-    let mtu = devices.iter().map(|d| d.mtu as usize).max().unwrap_or(1500);
-    let chunk_len = if umem {
-        CHUNK_LEN_XDP
-    } else {
-        (mtu + HEADERS_LEN).next_power_of_two().clamp(2048, FRAME_LEN_MAX.next_multiple_of(4096))
-    };
+    let chunk_len = if umem { CHUNK_LEN_XDP } else { CHUNK_LEN };
     let rings = &config.rings;
     let per_port = |d: &&Served| match d.way {
         Way::AfXdp { .. } => rings.fill + rings.rx + rings.tx,
@@ -97,7 +92,9 @@ fn frame_memory(devices: &[&Served], config: &Config) -> Result<FramePool, Attac
     };
     let chunk_count = devices.iter().map(per_port).sum::<u32>() + CHUNKS_SPARE;
     let pool = PoolConfig { chunk_count, chunk_len, umem };
-    Ok(FramePool::new(pool)?)
+    let pool = FramePool::new(pool)?;
+    let any_long = devices.iter().any(|d| !matches!(d.way, Way::AfXdp { .. }));
+    Ok(if any_long { pool.with_large(CHUNKS_LARGE) } else { pool })
 }
 
 fn open_port(
@@ -137,16 +134,17 @@ fn open_port(
                 device: name,
                 ifindex: device.ifindex,
                 mtu: device.mtu,
-                rx_ring_len: if receives { rings.rx.min(PACKET_RX_LEN_MAX) } else { 0 },
+                rx_ring_len: if receives { rings.rx } else { 0 },
                 tx_ring_len: if device.wanted.transmit { rings.tx } else { 0 },
                 fanout: shared.then_some((std::process::id() ^ device.ifindex << 8) as u16),
                 qdisc_bypass: false,
+                merge: true,
             };
             let netns = device.wanted.key.netns.as_deref();
             Ok(Port::AfPacket(host::netns::in_namespace(netns, || AfPacket::open(&packet))??))
         }
         Way::Tap(tap) => {
-            let open = TapConfig { name: tap.name.clone(), mtu: device.mtu };
+            let open = TapConfig { name: tap.name.clone(), mtu: device.mtu, merge: true };
             Ok(Port::Tap(host::netns::in_namespace(tap.netns.as_deref(), || Tap::open(&open))??))
         }
     }
