@@ -51,6 +51,8 @@ pub const RULES_FILE_LEN_MAX: u64 = 256 << 20;
 pub const DEVICE_NAME_LEN_MAX: usize = 15;
 /// Queues (and so workers) of one device that are served.
 pub const QUEUES_MAX: usize = 64;
+/// Ports of one worker.
+pub const PORTS_MAX: usize = 127;
 /// Frames that may wait on their way from one worker to another, for each pair.
 pub const CROSSING_LEN: usize = 1024;
 

@@ -9,6 +9,7 @@ mod forward;
 mod golden;
 mod large;
 mod lifecycle;
+mod live;
 mod support;
 mod tc;
 mod tidy;

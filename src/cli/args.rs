@@ -18,7 +18,7 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Attach to the devices that the rules name and forward until SIGINT or SIGTERM.
+    /// Attach to the devices that the rules name, now or later, and forward until SIGINT or SIGTERM.
     Run(Run),
     /// Show filters and counters of the running forwarder, as `tc filter show` does.
     Show(Show),
@@ -55,8 +55,8 @@ pub struct Socket {
 /// `viscum run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Files with tc commands, applied in order
-    #[arg(required_unless_present = "state_only", value_name = "RULES.tc")]
+    /// Files with tc commands, applied in order; without any, `viscum tc` brings devices in
+    #[arg(value_name = "RULES.tc")]
     pub rules: Vec<PathBuf>,
     /// Keep the state of tc for `viscum tc`, and touch no device
     #[arg(long)]

@@ -143,6 +143,10 @@ impl Classify<'_> {
     }
 
     fn flower_key(&mut self, key: &FlowerKey, miss: Label) {
+        if key.no_address {
+            self.asm.jump(miss);
+            return;
+        }
         if let Some(eth_type) = key.eth_type {
             self.half(slot::ETH_TYPE, u16::MAX, eth_type, miss);
         }
@@ -188,7 +192,8 @@ impl Classify<'_> {
     /// Compares addresses, which must have been found.
     fn addresses(&mut self, key: &FlowerKey, miss: Label) {
         let ipv4 = key.src_ipv4.is_some() || key.dst_ipv4.is_some();
-        let ipv6 = key.src_ipv6.is_some() || key.dst_ipv6.is_some();
+        let [src6, dst6] = key.addresses6();
+        let ipv6 = src6.is_some() || dst6.is_some();
         for (wanted, found) in [(ipv4, FOUND_IPV4), (ipv6, FOUND_IPV6)] {
             if wanted {
                 self.half(slot::FOUND, u16::MAX, found as u16, miss);
@@ -200,7 +205,7 @@ impl Classify<'_> {
                 self.word(at, value.to_be_bytes(), mask.octets(), miss);
             }
         }
-        for (pair, at) in [(key.src_ipv6, 22), (key.dst_ipv6, 38)] {
+        for (pair, at) in [(src6, 22), (dst6, 38)] {
             if let Some((value, mask)) = pair {
                 let value = (u128::from(value) & u128::from(mask)).to_be_bytes();
                 for (part, (value, mask)) in value.chunks_exact(4).zip(mask.octets().chunks_exact(4)).enumerate() {

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use super::flower::compares;
 use super::layout::{
-    Chain, Compare, Dispatch, Edit, FarKey, FarNode, Filter, FilterKind, Hook, Key, LinkTo, Node, Op, Rule, Span, Step,
+    Chain, Dispatch, Edit, FarKey, FarNode, Filter, FilterKind, Hook, Key, LinkTo, Node, Op, Rule, Span, Step,
 };
 use super::{HookIndex, Plan};
 use crate::limits::{ACTIONS_PER_FILTER_MAX, U32_KEYS_MAX};
-use crate::rules::{
-    self, Action, ActionId, Classifier, Control, FlowerKey, MirredMode, NodeWord, PortMatch, Ruleset, U32Base,
-};
+use crate::rules::{self, Action, ActionId, Classifier, Control, MirredMode, NodeWord, Ruleset, U32Base};
 use crate::types::{DeviceId, Direction, Protocol};
 
 /// How many protocols of one chain get a list of their own; the lists together are at most this many times the chain.
@@ -266,37 +265,6 @@ fn key(key: &rules::U32Key) -> Key {
         value: u32::from_ne_bytes(key.value.to_be_bytes()),
         mask: u32::from_ne_bytes(key.mask.to_be_bytes()),
     }
-}
-
-/// The comparisons of a flower key, those that most often fail first.
-fn compares(key: &FlowerKey) -> Vec<Compare> {
-    let port = |offset: u8, port: PortMatch| match port {
-        PortMatch::Masked(value, mask) => Compare::Port { offset, value, mask },
-        PortMatch::Range(low, high) => Compare::PortRange { offset, low, high },
-    };
-    let ipv4 = |offset: u8, value: u32, mask: u32| Compare::Ipv4 { offset, value: value & mask, mask };
-    let ipv6 = |offset: u8, value: u128, mask: u128| Compare::Ipv6 { offset, value: value & mask, mask };
-    let mac =
-        |offset: u8, value: [u8; 6], mask: [u8; 6]| Compare::Mac { offset, value: low48(value), mask: low48(mask) };
-    let all = [
-        key.eth_type.map(Compare::EthType),
-        key.ip_proto.map(Compare::IpProto),
-        key.dst_port.map(|p| port(2, p)),
-        key.dst_ipv4.map(|(v, m)| ipv4(16, v.into(), m.into())),
-        key.src_port.map(|p| port(0, p)),
-        key.src_ipv4.map(|(v, m)| ipv4(12, v.into(), m.into())),
-        key.dst_ipv6.map(|(v, m)| ipv6(24, v.into(), m.into())),
-        key.src_ipv6.map(|(v, m)| ipv6(8, v.into(), m.into())),
-        key.tcp_flags.map(|(value, mask)| Compare::TcpFlags { value, mask }),
-        key.dst_mac.map(|(v, m)| mac(0, v, m)),
-        key.src_mac.map(|(v, m)| mac(6, v, m)),
-    ];
-    all.into_iter().flatten().collect()
-}
-
-/// Six bytes as the low 48 bits of a word.
-pub(super) fn low48(mac: [u8; 6]) -> u64 {
-    mac.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 /// All but the words of `pedit` and policers, which are in arrays of their own.

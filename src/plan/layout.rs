@@ -122,7 +122,7 @@ pub(super) struct Rule {
     pub(super) steps: Span,
 }
 
-/// One comparison of a flower rule. What the frame does not have is zero, except addresses: those must be there.
+/// One comparison of a flower rule. What the frame does not have is zero, except addresses: those must be there. Values are masked.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Compare {
     EthType(u16),
@@ -160,6 +160,61 @@ pub(super) enum Compare {
         value: u64,
         mask: u64,
     },
+    /// TOS (or traffic class) in the high byte, TTL (or hop limit) in the low one.
+    TosTtl {
+        value: u16,
+        mask: u16,
+    },
+    /// Bits of `rules::flower::fragment`.
+    Fragment {
+        value: u8,
+        mask: u8,
+    },
+    /// Type and code.
+    Icmp {
+        value: u16,
+        mask: u16,
+    },
+    /// `num_of_vlans`.
+    TagCount(u8),
+    /// 0 is the outer tag. TCI, type and the type behind it, from the high bits of 48 on.
+    Tag {
+        index: u8,
+        value: u64,
+        mask: u64,
+    },
+    /// Entries of the label stack that must be there, as bits.
+    MplsEntries(u8),
+    /// 0 is the outermost entry.
+    Mpls {
+        index: u8,
+        value: u32,
+        mask: u32,
+    },
+    /// Two bytes of an ARP request or reply.
+    ArpOp {
+        value: u16,
+        mask: u16,
+    },
+    /// An address of IPv4 in it, `offset` bytes from its start.
+    ArpIpv4 {
+        offset: u8,
+        value: u32,
+        mask: u32,
+    },
+    /// A MAC address in it. In the low 48 bits.
+    ArpMac {
+        offset: u8,
+        value: u64,
+        mask: u64,
+    },
+    /// Session and PPP protocol; the header must be there.
+    Pppoe {
+        value: u32,
+        mask: u32,
+    },
+    Indev(DeviceId),
+    Never,
 }
 
 /// One use of an action.

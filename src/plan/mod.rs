@@ -13,6 +13,7 @@ mod actions;
 mod compile;
 mod driver;
 mod filters;
+mod flower;
 mod layout;
 mod packet;
 mod police;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use super::afpacket_rx::{self, Content, copy, make_whole};
-use super::gro::{Merger, Ready};
+use super::gro::Merger;
 use super::{Batch, Frame, FramePool, PortError, PortStats, vnet};
 use crate::limits::{ETHERNET_LEN, VLAN_TAG_LEN};
 use crate::sys::packet::{RingConfig, RingSocket, SetupError, TX_FRAME_LEN_MAX};
@@ -92,7 +92,7 @@ impl AfPacket {
             tx_next: 0,
             tx_queued: 0,
             merge: config.merge,
-            merger: Merger::default(),
+            merger: Merger::new(config.merge),
             open: true,
         })
     }
@@ -212,19 +212,26 @@ impl AfPacket {
     /// `TooLong`: an ordinary frame beyond the MTU (an outer VLAN tag does not count); `Malformed`: no whole MAC header; `TxFull`;
     /// for long frames also `TargetDown`, `TxError`.
     pub fn transmit(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), DropReason> {
-        if !self.merge || !self.open {
-            return self.send(pool, (frame, 1));
+        let (bytes, offload) = (pool.data(&frame), frame.offload);
+        let mut held = self.merge && self.open && self.merger.append(bytes, &offload);
+        if self.merge && self.open && !held {
+            self.send_held();
+            held = self.merger.begin(bytes, &offload);
         }
-        let [before, own] = self.merger.put(pool, frame);
-        if let Some(before) = before {
-            let _counted = self.send(pool, before);
-        }
-        own.map_or(Ok(()), |own| self.send(pool, own))
+        let sent = if held { Ok(()) } else { self.send(bytes, &offload, 1) };
+        pool.free(frame);
+        sent
     }
 
-    fn send(&mut self, pool: &mut FramePool, (frame, count): Ready) -> Result<(), DropReason> {
-        let result = self.put(pool.data(&frame), &frame.offload);
-        pool.free(frame);
+    fn send_held(&mut self) {
+        if let Some(ready) = self.merger.take() {
+            let _counted = self.send(&ready.buffer[..ready.len], &ready.offload, ready.count);
+            self.merger.done(ready);
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8], offload: &Offload, count: u32) -> Result<(), DropReason> {
+        let result = self.put(bytes, offload);
         match result {
             // Of those that were made into one, one is counted by whoever sends it.
             Ok(()) => self.stats.tx_frames += u64::from(count - 1),
@@ -291,10 +298,8 @@ impl AfPacket {
     }
 
     /// As `Port::flush`: also sends what was held to be merged with others.
-    pub fn flush(&mut self, pool: &mut FramePool) {
-        if let Some(held) = self.merger.take(pool) {
-            let _counted = self.send(pool, held);
-        }
+    pub fn flush(&mut self) {
+        self.send_held();
         self.kick();
     }
 
@@ -360,6 +365,10 @@ impl AfPacket {
         self.open.then(|| self.ring.as_fd())
     }
 
+    pub(super) const fn stats_mut(&mut self) -> &mut PortStats {
+        &mut self.stats
+    }
+
     /// As `Port::stats`; also asks the kernel what its ring had no room for.
     pub fn stats(&mut self) -> PortStats {
         if let Ok(drops) = self.ring.take_rx_drops() {
@@ -369,8 +378,8 @@ impl AfPacket {
     }
 
     /// As `Port::drain`: waits for frames under way; what is left in either ring is counted as `Shutdown`.
-    pub fn drain(&mut self, pool: &mut FramePool) {
-        self.flush(pool);
+    pub fn drain(&mut self) {
+        self.flush();
         self.open = false;
         let end = Instant::now() + DRAIN_TIME_MAX;
         loop {

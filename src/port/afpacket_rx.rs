@@ -112,6 +112,7 @@ mod tests {
         let builder = etherparse::PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([198, 18, 0, 1], [198, 18, 0, 2], 64);
         let mut frame = Vec::new();
         builder.tcp(1, 2, 1000, 64).write(&mut frame, &[7; 2500]).unwrap();
+        checksum::make_partial(&mut frame).unwrap();
         let mut body = vec![0; MAC - 32];
         body.extend(&frame);
         let vnet = [abi::VNET_NEEDS_CSUM, abi::VNET_GSO_TCPV4 | abi::VNET_GSO_ECN];

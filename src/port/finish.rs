@@ -2,8 +2,8 @@
 
 use super::{Frame, FramePool};
 use crate::types::{DropReason, Offload};
-use crate::wire::checksum;
 use crate::wire::segment::segments;
+use crate::wire::{be16, checksum};
 
 /// The wire frames that one frame stands for, in order. Each turn of [`Wire::next`] gives one; there are no more than the frame has
 /// bytes.
@@ -73,7 +73,15 @@ fn cut(pool: &mut FramePool, frame: &Frame, position: usize) -> (Result<Frame, L
     let (from, to) = pool.pair_mut(frame, &mut piece);
     let written = segments(from, gso).ok().and_then(|mut segmenter| {
         segmenter.seek(position);
-        segmenter.next_into(to)
+        let len = segmenter.next_into(to)?;
+        // As the kernel, which goes on from the sum that it finds (`tcp_gso_segment`, `__udp_gso_segment`): one that no action mended
+        // stays wrong.
+        let stale = frame.offload.checksum.and_then(|partial| checksum::stale_partial(from, partial));
+        if let Some((field, found, right)) = stale {
+            let sum = checksum::update(be16(to, field), right, found);
+            to[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+        }
+        Some(len)
     });
     match written {
         Some(len) => {

@@ -1,72 +1,73 @@
 //! Frames of one TCP flow in a row, on their way out of a port, made into one super-frame. It waits for nothing: whoever uses it sends
 //! what is held at the end of each round.
 
-use super::{Frame, FramePool};
+use crate::limits::FRAME_LEN_MAX;
+use crate::types::Offload;
 use crate::wire::merge::Merge;
 
-/// What a port holds back for the frames to come.
-#[derive(Debug, Default)]
-pub(super) struct Merger(Option<Held>);
+/// What a port holds back for the frames to come: a copy, so that it is no matter whose memory they are in.
+#[derive(Debug)]
+pub(super) struct Merger {
+    buffer: Box<[u8]>,
+    held: Option<Held>,
+}
 
 #[derive(Debug)]
 struct Held {
-    frame: Frame,
     merge: Merge,
+    /// Of its first frame.
+    offload: Offload,
 }
 
-/// A frame to be sent, and how many it was made of.
-pub(super) type Ready = (Frame, u32);
+/// What is to be sent now.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub buffer: Box<[u8]>,
+    pub len: usize,
+    pub offload: Offload,
+    /// How many frames it was made of.
+    pub count: u32,
+}
 
 impl Merger {
-    /// Takes a frame. What must be sent now, in this order: what was held, and the frame itself.
-    pub fn put(&mut self, pool: &mut FramePool, frame: Frame) -> [Option<Ready>; 2] {
-        let frame = match self.append(pool, frame) {
-            Ok(()) => return [None, None],
-            Err(frame) => frame,
-        };
-        let before = self.take(pool);
-        match Merge::begin(pool.data(&frame), &frame.offload) {
-            Some(merge) => {
-                self.0 = Some(Held { frame, merge });
-                [before, None]
-            }
-            None => [before, Some((frame, 1))],
-        }
+    /// One that holds nothing, with memory for a frame of any length if it is ever to hold one.
+    pub fn new(enabled: bool) -> Self {
+        Self { buffer: vec![0; if enabled { FRAME_LEN_MAX } else { 0 }].into_boxed_slice(), held: None }
     }
 
-    /// What is held, to be sent now.
-    pub fn take(&mut self, pool: &mut FramePool) -> Option<Ready> {
-        let Held { mut frame, merge } = self.0.take()?;
-        if let Some(offload) = merge.finish(pool.buffer_mut(&mut frame)) {
-            frame.offload = offload;
+    /// Takes a copy of a frame that goes on where what is held ends. False: it does not.
+    pub fn append(&mut self, frame: &[u8], offload: &Offload) -> bool {
+        let Some(held) = &mut self.held else { return false };
+        let takes = held.merge.takes(&self.buffer[..held.merge.len()], &held.offload, frame, offload)
+            && held.merge.room_for(frame) <= self.buffer.len();
+        if takes {
+            held.merge.append(&mut self.buffer, frame);
         }
-        Some((frame, merge.count()))
+        takes
     }
 
-    /// Appends a frame to what is held, and frees it. It comes back if it does not go on there, or there is no room.
-    fn append(&mut self, pool: &mut FramePool, next: Frame) -> Result<(), Frame> {
-        let Some(held) = &mut self.0 else { return Err(next) };
-        let (first, offload) = (pool.data(&held.frame), next.offload);
-        if !held.merge.takes(first, &held.frame.offload, pool.data(&next), &offload) {
-            return Err(next);
+    /// Takes a copy of a frame that others may follow. False: none can, or something is held already.
+    pub fn begin(&mut self, frame: &[u8], offload: &Offload) -> bool {
+        if self.held.is_some() || frame.len() > self.buffer.len() {
+            return false;
         }
-        let len = held.merge.room_for(pool.data(&next));
-        if len > pool.frame_len_max() {
-            return Err(next);
-        }
-        if !pool.is_large(&held.frame) {
-            let Some(mut large) = pool.alloc_large() else { return Err(next) };
-            let (from, to) = pool.pair_mut(&held.frame, &mut large);
-            to[..from.len()].copy_from_slice(from);
-            let small = std::mem::replace(&mut held.frame, large);
-            held.frame.offload = small.offload;
-            pool.free(small);
-        }
-        let (from, to) = pool.pair_mut(&next, &mut held.frame);
-        held.merge.append(to, from);
-        pool.set_len(&mut held.frame, len);
-        pool.free(next);
-        Ok(())
+        let Some(merge) = Merge::begin(frame, offload) else { return false };
+        self.buffer[..frame.len()].copy_from_slice(frame);
+        self.held = Some(Held { merge, offload: *offload });
+        true
+    }
+
+    /// What is held, to be sent now. Its buffer comes back by [`Merger::done`].
+    pub fn take(&mut self) -> Option<Ready> {
+        let Held { merge, offload } = self.held.take()?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let offload = merge.finish(&mut buffer).unwrap_or(offload);
+        Some(Ready { buffer, len: merge.len(), offload, count: merge.count() })
+    }
+
+    /// It was sent.
+    pub fn done(&mut self, ready: Ready) {
+        self.buffer = ready.buffer;
     }
 }
 
@@ -75,8 +76,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::port::{PoolConfig, Wire};
-    use crate::types::{Gso, GsoKind, Offload};
+    use crate::port::{FramePool, PoolConfig, Wire};
+    use crate::types::{Gso, GsoKind};
     use crate::wire::{checksum, segment};
 
     /// The frames that a device would make of `payload_len` bytes, `size` in each.
@@ -108,23 +109,35 @@ mod tests {
 
     /// Sends frames through a merger and cuts what comes out: the wire frames, and how many frames came out.
     fn through(frames: &[(Vec<u8>, Offload)]) -> (Vec<Vec<u8>>, usize) {
-        let (mut pool, mut merger) = (pool(), Merger::default());
+        let (mut pool, mut merger) = (pool(), Merger::new(true));
         let (mut wire, mut sent, mut counted) = (Vec::new(), 0, 0);
-        let mut send = |pool: &mut FramePool, (frame, count): Ready| {
+        let mut send = |bytes: &[u8], offload: Offload, count: u32| {
             (sent, counted) = (sent + 1, counted + count);
+            let mut frame = pool.alloc_copy(bytes).unwrap();
+            frame.offload = offload;
             let mut pieces = Wire::of(frame);
-            while let Some(piece) = pieces.next(pool) {
+            while let Some(piece) = pieces.next(&mut pool) {
                 let piece = piece.unwrap();
                 wire.push(pool.data(&piece).to_vec());
                 pool.free(piece);
             }
         };
+        let flush = |merger: &mut Merger, send: &mut dyn FnMut(&[u8], Offload, u32)| {
+            if let Some(ready) = merger.take() {
+                send(&ready.buffer[..ready.len], ready.offload, ready.count);
+                merger.done(ready);
+            }
+        };
         for (bytes, offload) in frames {
-            let mut frame = pool.alloc_copy(bytes).unwrap();
-            frame.offload = *offload;
-            merger.put(&mut pool, frame).into_iter().flatten().for_each(|ready| send(&mut pool, ready));
+            if merger.append(bytes, offload) {
+                continue;
+            }
+            flush(&mut merger, &mut send);
+            if !merger.begin(bytes, offload) {
+                send(bytes, *offload, 1);
+            }
         }
-        merger.take(&mut pool).into_iter().for_each(|ready| send(&mut pool, ready));
+        flush(&mut merger, &mut send);
         assert_eq!((pool.outstanding(), counted as usize), (0, frames.len()));
         (wire, sent)
     }
@@ -132,10 +145,10 @@ mod tests {
     #[test]
     fn a_flow_becomes_few_frames_and_is_the_same_when_cut_again() {
         for bits in 0..8u8 {
-            let frames = flow(bits & 1 != 0, bits & 2 != 0, bits & 4 != 0, 1000, 100_500);
+            let frames = flow(bits & 1 != 0, bits & 2 != 0, bits & 4 != 0, 1000, 60_500);
             let plain: Vec<_> = frames.iter().map(|f| (f.clone(), Offload::NONE)).collect();
             let (wire, sent) = through(&plain);
-            assert!(wire == frames && sent == 2, "{sent} frames; IP datagrams have 64 KiB at most");
+            assert!(wire == frames && sent == 1, "{sent} frames");
             // As a local stack leaves them: the checksum is still to be computed.
             let partial: Vec<_> = frames
                 .iter()
@@ -146,7 +159,7 @@ mod tests {
                 })
                 .collect();
             let (wire, sent) = through(&partial);
-            assert!(wire == frames && sent == 2);
+            assert!(wire == frames && sent == 1);
         }
     }
 
@@ -162,23 +175,6 @@ mod tests {
             assert!(sent > 1, "the broken frame is sent by itself");
             frames[broken].0[last] ^= 1;
         }
-    }
-
-    #[test]
-    fn without_large_chunks_nothing_is_merged_and_nothing_lost() {
-        let mut pool = FramePool::new(PoolConfig { chunk_count: 4, chunk_len: 2048, umem: false }).unwrap();
-        let mut merger = Merger::default();
-        let mut sent = 0;
-        for bytes in flow(false, false, false, 500, 5000) {
-            let frame = pool.alloc_copy(&bytes).unwrap();
-            for (frame, count) in merger.put(&mut pool, frame).into_iter().flatten() {
-                assert_eq!((count, frame.offload), (1, Offload::NONE));
-                pool.free(frame);
-                sent += 1;
-            }
-        }
-        merger.take(&mut pool).into_iter().for_each(|(frame, _)| pool.free(frame));
-        assert_eq!((sent + 1, pool.outstanding()), (10, 0));
     }
 
     proptest! {

@@ -81,6 +81,10 @@ impl Mem {
         Ok(())
     }
 
+    pub(super) const fn stats_mut(&mut self) -> &mut PortStats {
+        &mut self.stats
+    }
+
     pub(super) fn stats(&self) -> PortStats {
         self.stats.clone()
     }

@@ -28,6 +28,7 @@ pub use tap::{Tap, TapConfig};
 
 use std::os::fd::BorrowedFd;
 
+pub use crate::sys::xsk::Closed;
 use crate::types::DropReason;
 
 /// One device's frames, by whatever way.
@@ -71,8 +72,8 @@ impl Port {
     pub fn flush(&mut self, pool: &mut FramePool) {
         match self {
             Self::AfXdp(port) => port.flush(pool),
-            Self::AfPacket(port) => port.flush(pool),
-            Self::Tap(port) => port.flush(pool),
+            Self::AfPacket(port) => port.flush(),
+            Self::Tap(port) => port.flush(),
             Self::Mem(_) => {}
         }
     }
@@ -98,17 +99,74 @@ impl Port {
         }
     }
 
+    /// Whether frames that it was handed may still be under way in its pool's memory. They come back by [`Port::flush`].
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        match self {
+            Self::AfXdp(port) => port.is_sending(),
+            // They copy what they are handed.
+            Self::AfPacket(_) | Self::Tap(_) | Self::Mem(_) => false,
+        }
+    }
+
+    /// Counts frames that were meant for it and could not be made.
+    pub fn count_lost(&mut self, lost: Lost) {
+        let stats = match self {
+            Self::AfXdp(port) => port.stats_mut(),
+            Self::AfPacket(port) => port.stats_mut(),
+            Self::Tap(port) => port.stats_mut(),
+            Self::Mem(port) => port.stats_mut(),
+        };
+        stats.drops[lost.reason.index()] += lost.frames as u64;
+    }
+
+    /// The end of its use with `pool`, without waiting; what it holds in the pool's memory is counted as lost. To be followed by
+    /// [`Port::end`], on any thread.
+    pub fn part(&mut self, pool: &mut FramePool) -> Parted {
+        Parted(match self {
+            Self::AfXdp(port) => port.part(pool),
+            Self::AfPacket(_) | Self::Tap(_) | Self::Mem(_) => None,
+        })
+    }
+
+    /// The end of a port that was parted from its pool: waits up to 500 ms for frames under way, then closes it. What it did in all,
+    /// and what to tell [`FramePool::closed`].
+    #[must_use]
+    pub fn end(mut self, parted: Parted) -> (PortStats, Option<Closed>) {
+        match &mut self {
+            Self::AfXdp(_) => {}
+            Self::AfPacket(port) => port.drain(),
+            Self::Tap(port) => port.drain(),
+            Self::Mem(port) => port.drain(),
+        }
+        let closed = parted.0.as_ref().map(|parted| parted.socket);
+        (self.stats(), closed)
+    }
+
+    /// Whether it hands its pool's memory to the kernel, so that it can transmit frames of its own pool only. Others copy.
+    #[must_use]
+    pub const fn needs_own_frames(&self) -> bool {
+        match self {
+            Self::AfXdp(_) | Self::Mem(_) => true,
+            Self::AfPacket(_) | Self::Tap(_) => false,
+        }
+    }
+
     /// The end: waits up to 500 ms for frames under way, then takes every chunk back. Afterwards nothing is received or sent, and
     /// [`FramePool::outstanding`] counts only what others hold.
     pub fn drain(&mut self, pool: &mut FramePool) {
         match self {
             Self::AfXdp(port) => port.drain(pool),
-            Self::AfPacket(port) => port.drain(pool),
-            Self::Tap(port) => port.drain(pool),
+            Self::AfPacket(port) => port.drain(),
+            Self::Tap(port) => port.drain(),
             Self::Mem(port) => port.drain(),
         }
     }
 }
+
+/// What is left of a port after [`Port::part`].
+#[derive(Debug)]
+pub struct Parted(Option<crate::sys::xsk::Parted>);
 
 /// What a port did since it was opened. All counters only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]

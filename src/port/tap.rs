@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::afpacket::{LONG_PER_RECEIVE, fits_device};
 use super::afpacket_rx::make_whole;
-use super::gro::{Merger, Ready};
+use super::gro::Merger;
 use super::{Batch, Frame, FramePool, PortError, PortStats, vnet};
 use crate::limits::BURST_LEN;
 use crate::sys::tap;
@@ -43,7 +43,7 @@ impl Tap {
         let found = nix::net::if_::if_nametoindex(config.name.as_str());
         found.map_err(|errno| explain(&config.name, "looking for the tap", errno.into()))?;
         let file = tap::attach(&config.name).map_err(|error| explain(&config.name, "attaching to the tap", error))?;
-        let (mtu, stats, merger) = (config.mtu as usize, PortStats::default(), Merger::default());
+        let (mtu, stats, merger) = (config.mtu as usize, PortStats::default(), Merger::new(config.merge));
         Ok(Self { file, mtu, merge: config.merge, merger, stats, open: true })
     }
 
@@ -106,27 +106,32 @@ impl Tap {
     /// # Errors
     /// `TooLong`, `Malformed` as AF_PACKET's; `TargetDown`, `TxFull`, `TxError` by the kernel's answer.
     pub fn transmit(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), DropReason> {
-        if !self.merge || !self.open {
-            return self.send(pool, (frame, 1));
+        let (bytes, offload) = (pool.data(&frame), frame.offload);
+        let mut held = self.merge && self.open && self.merger.append(bytes, &offload);
+        if self.merge && self.open && !held {
+            self.send_held();
+            held = self.merger.begin(bytes, &offload);
         }
-        let [before, own] = self.merger.put(pool, frame);
-        if let Some(before) = before {
-            let _counted = self.send(pool, before);
+        let sent = if held { Ok(()) } else { self.send(bytes, &offload, 1) };
+        pool.free(frame);
+        sent
+    }
+
+    fn send_held(&mut self) {
+        if let Some(ready) = self.merger.take() {
+            let _counted = self.send(&ready.buffer[..ready.len], &ready.offload, ready.count);
+            self.merger.done(ready);
         }
-        own.map_or(Ok(()), |own| self.send(pool, own))
     }
 
     /// As `Port::flush`: sends what was held to be merged with others.
-    pub fn flush(&mut self, pool: &mut FramePool) {
-        if let Some(held) = self.merger.take(pool) {
-            let _counted = self.send(pool, held);
-        }
+    pub fn flush(&mut self) {
+        self.send_held();
     }
 
-    fn send(&mut self, pool: &mut FramePool, (frame, count): Ready) -> Result<(), DropReason> {
-        let len = frame.len() as u64;
-        let result = self.put(pool.data(&frame), &frame.offload);
-        pool.free(frame);
+    fn send(&mut self, bytes: &[u8], offload: &Offload, count: u32) -> Result<(), DropReason> {
+        let len = bytes.len() as u64;
+        let result = self.put(bytes, offload);
         match result {
             Ok(()) => {
                 self.stats.tx_frames += u64::from(count);
@@ -163,14 +168,18 @@ impl Tap {
         self.open.then(|| self.file.as_fd())
     }
 
+    pub(super) const fn stats_mut(&mut self) -> &mut PortStats {
+        &mut self.stats
+    }
+
     /// As `Port::stats`. The kernel counts what it had no room for at the device (`tx_dropped`), not here.
     pub fn stats(&mut self) -> PortStats {
         self.stats.clone()
     }
 
     /// As `Port::drain`: nothing is under way, since every write was taken at once. What waits in the device stays there.
-    pub fn drain(&mut self, pool: &mut FramePool) {
-        self.flush(pool);
+    pub fn drain(&mut self) {
+        self.flush();
         self.open = false;
     }
 }

@@ -1,8 +1,6 @@
 //! Filters: what a frame is compared with. One [`Filter`] is what the kernel calls a `tcf_proto`: all nodes of one prio.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
-use super::ActionId;
+use super::{ActionId, FlowerRule};
 use crate::types::{DeviceId, Protocol};
 
 /// All that one prio of a chain holds: one protocol, one kind.
@@ -194,55 +192,4 @@ pub struct MatchallRule {
     pub actions: Vec<ActionId>,
     /// Base of its counter words.
     pub counters: u32,
-}
-
-/// A flower filter: every key that is given must match.
-#[derive(Clone, Debug)]
-pub struct FlowerRule {
-    /// Its handle, 1, 2, … unless given.
-    pub handle: u32,
-    /// What it compares.
-    pub key: FlowerKey,
-    /// `classid`.
-    pub classid: Option<u32>,
-    /// Executed in order on a match.
-    pub actions: Vec<ActionId>,
-    /// Base of its counter words.
-    pub counters: u32,
-}
-
-/// The keys of a flower filter. `None`: not compared. Values are already masked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FlowerKey {
-    /// The filter's protocol unless that is `all`: compared with the type of the packet (`eth_type`).
-    pub eth_type: Option<u16>,
-    /// `ip_proto`.
-    pub ip_proto: Option<u8>,
-    /// `src_ip` / `dst_ip` of IPv4: value and mask.
-    pub src_ipv4: Option<(Ipv4Addr, Ipv4Addr)>,
-    /// See `src_ipv4`.
-    pub dst_ipv4: Option<(Ipv4Addr, Ipv4Addr)>,
-    /// `src_ip` / `dst_ip` of IPv6: value and mask.
-    pub src_ipv6: Option<(Ipv6Addr, Ipv6Addr)>,
-    /// See `src_ipv6`.
-    pub dst_ipv6: Option<(Ipv6Addr, Ipv6Addr)>,
-    /// `src_port`.
-    pub src_port: Option<PortMatch>,
-    /// `dst_port`.
-    pub dst_port: Option<PortMatch>,
-    /// `tcp_flags`: value and mask, 12 bits.
-    pub tcp_flags: Option<(u16, u16)>,
-    /// `src_mac`: value and mask.
-    pub src_mac: Option<([u8; 6], [u8; 6])>,
-    /// `dst_mac`: value and mask.
-    pub dst_mac: Option<([u8; 6], [u8; 6])>,
-}
-
-/// A flower port: masked, or a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PortMatch {
-    /// `80` or `80/0xfff0`: value (already masked) and mask.
-    Masked(u16, u16),
-    /// `8000-9000`: both ends included.
-    Range(u16, u16),
 }

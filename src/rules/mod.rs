@@ -7,6 +7,7 @@ pub mod action;
 pub mod counters;
 pub mod eval;
 pub mod filter;
+pub mod flower;
 pub mod police;
 
 pub use action::{
@@ -15,9 +16,10 @@ pub use action::{
 };
 pub use counters::{ActionWord, CounterSink, CounterSource, Counters, NodeWord};
 pub use filter::{
-    Classifier, Filter, FlowerKey, FlowerRule, MatchallRule, PortMatch, U32Base, U32Descent, U32Key, U32Link, U32Mark,
-    U32Node, U32Table, U32VariableOffset,
+    Classifier, Filter, MatchallRule, U32Base, U32Descent, U32Key, U32Link, U32Mark, U32Node, U32Table,
+    U32VariableOffset,
 };
+pub use flower::{FlowerField, FlowerKey, FlowerRule, PortMatch};
 
 use std::collections::BTreeMap;
 

@@ -122,6 +122,14 @@ pub fn find_partial(frame: &[u8]) -> Option<PartialChecksum> {
         .then(|| PartialChecksum { covers: (frame.len() - l4) as u32, field: (field - l4) as u16 })
 }
 
+/// The field of a partial checksum, what is in it and what should be: they differ if actions rewrote what the pseudo header is made of.
+#[must_use]
+pub fn stale_partial(frame: &[u8], checksum: PartialChecksum) -> Option<(usize, u16, u16)> {
+    let (l4, field, pseudo) = partial(frame)?;
+    let known = checksum.covers as usize == frame.len() - l4 && usize::from(checksum.field) == field - l4;
+    (known && be16(frame, field) != pseudo).then(|| (field, be16(frame, field), pseudo))
+}
+
 /// Where transport header and checksum field begin, and the pseudo header's sum: of a TCP or UDP frame without padding.
 fn partial(frame: &[u8]) -> Option<(usize, usize, u16)> {
     let packet = headers::Transport::find(frame)?;

@@ -74,7 +74,10 @@ impl Candidate {
             }
         }
         if let Some(partial) = offload.checksum {
-            return partial.covers as usize == l4.len() && usize::from(partial.field) == CHECKSUM_AT;
+            let pseudo = checksum::pseudo_header(&frame[addresses.clone()], IP_PROTO_TCP, l4.len()).fold();
+            return partial.covers as usize == l4.len()
+                && usize::from(partial.field) == CHECKSUM_AT
+                && be16(frame, l4.start + CHECKSUM_AT) == pseudo;
         }
         let sum = checksum::pseudo_header(&frame[addresses.clone()], IP_PROTO_TCP, l4.len()).bytes(&frame[l4.clone()]);
         sum.fold() == 0xffff && be16(frame, l4.start + CHECKSUM_AT) != 0xffff
@@ -164,6 +167,18 @@ impl Merge {
     #[must_use]
     pub const fn room_for(&self, next: &[u8]) -> usize {
         self.len + next.len() - self.header_len
+    }
+
+    /// Its length so far, in bytes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has no bytes: never.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Frames in it.

@@ -2,6 +2,7 @@
 
 pub mod checksum;
 pub mod csum;
+pub mod dissect;
 pub mod headers;
 pub mod merge;
 pub mod nat;
@@ -9,7 +10,8 @@ pub mod pedit;
 pub mod segment;
 pub mod vlan;
 
-pub use headers::{Fragment, Headers, IpVersion};
+pub use dissect::{Headers, SeenTag};
+pub use headers::{Fragment, IpVersion};
 
 /// Two bytes at `offset` in network order.
 ///

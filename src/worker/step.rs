@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::cells::{WorkerCells, bump};
-use super::crossing::Crossing;
+use super::cells::{PortCells, WorkerCells, bump};
+use super::crossing::{Crossed, Crossing};
 use super::generation::{Egress, Generation, Lane, OnPass};
-use super::staging::Staging;
+use super::mail::Leaving;
+use super::ports::{Bank, Ports};
 use crate::plan::{Disposition, Overlimits, Packet};
-use crate::port::{Batch, Frame, FramePool, Port, Wire};
+use crate::port::{Batch, Frame, Lost, Wire};
 use crate::rules::CounterSink;
 use crate::types::{DeviceId, DropReason, PacketMeta};
 use crate::wire::vlan;
@@ -23,16 +24,25 @@ pub(super) struct Rules {
 
 /// All that a worker's burst touches besides the rules. One thread owns it.
 pub(super) struct Engine {
-    pub pool: FramePool,
-    pub ports: Vec<Port>,
+    pub ports: Ports,
     pub batch: Batch,
     pub cells: Arc<WorkerCells>,
     /// Letter boxes of all workers; the own one is at `index`.
     pub crossings: Vec<Crossing>,
+    /// Own boxes of before, in which frames may still be.
+    pub old_boxes: Vec<Crossing>,
+    /// Ports that are about to go.
+    pub leaving: Vec<Leaving>,
     pub index: usize,
-    pub staging: Staging,
     pub now_ms: u64,
     pub now_ns: i64,
+}
+
+/// Where a frame came in, and the memory that it is in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Came {
+    pub port: usize,
+    pub bank: usize,
 }
 
 impl Engine {
@@ -40,15 +50,14 @@ impl Engine {
     pub fn step(&mut self, rules: &Rules) -> bool {
         let mut worked = self.take_crossed();
         for port in 0..self.ports.len() {
-            self.ports[port].receive(&mut self.pool, &mut self.batch);
+            let Some(lane) = rules.current.lane(port) else { continue };
+            let Some(bank) = self.ports.receive(port, &mut self.batch) else { continue };
             worked |= !self.batch.is_empty();
             while let Some(frame) = self.batch.pop() {
-                self.forward(rules, port, frame);
+                self.forward(rules, lane, Came { port, bank }, frame);
             }
         }
-        for port in &mut self.ports {
-            port.flush(&mut self.pool);
-        }
+        self.ports.flush();
         bump(&self.cells.rounds, 1);
         if worked {
             bump(&self.cells.busy_rounds, 1);
@@ -57,44 +66,44 @@ impl Engine {
     }
 
     /// A received frame, to its end in this worker.
-    fn forward(&mut self, rules: &Rules, port: usize, mut frame: Frame) {
-        let cells = &self.cells.ports[port];
+    fn forward(&mut self, rules: &Rules, lane: Lane, came: Came, mut frame: Frame) {
+        let cells = self.counts(came.port);
         bump(&cells.rx_frames, 1);
         bump(&cells.rx_bytes, frame.len() as u64);
         let mut generation = &*rules.current;
-        if let (false, Some(previous), OnPass::KernelHasIt) =
-            (rules.switched, &rules.previous, generation.lanes[port].on_pass)
-        {
+        if let (false, Some(previous), OnPass::KernelHasIt) = (rules.switched, &rules.previous, lane.on_pass) {
             generation = previous;
         }
-        let mut verdict = self.classify(generation, port, &mut frame);
+        let mut verdict = self.classify(generation, came, &mut frame);
         if let (Disposition::Stack { .. }, Some(previous)) = (&verdict, &rules.previous) {
             // Steered under the rules before: they decide, so that a change of rules loses nothing.
-            if generation.lanes[port].on_pass == OnPass::Stranded {
+            if lane.on_pass == OnPass::Stranded {
                 generation = previous;
-                verdict = self.classify(generation, port, &mut frame);
+                verdict = self.classify(generation, came, &mut frame);
             }
         }
-        self.send_copies(generation, port);
+        self.send_copies(generation, came);
         match verdict {
             Disposition::Transmit { device, overlimits } => {
-                let sent = self.transmit(generation.egress(device), port, frame);
+                let sent = self.transmit(generation.egress(device), came, frame);
                 if sent.is_err() {
                     count_overlimits(generation, &overlimits, self.now_ms);
                 }
             }
-            Disposition::Stack { .. } => self.pass(generation.lanes[port], port, frame),
-            Disposition::Dropped { reason, .. } => self.drop_frame(port, reason, frame),
+            Disposition::Stack { .. } => self.pass(lane, came, frame),
+            Disposition::Dropped { reason, .. } => self.drop_frame(came, reason, frame),
         }
     }
 
     /// What the rules make of a frame; it is rewritten, its tag is back, and a verdict to send it on means that it is whole.
-    fn classify(&mut self, generation: &Generation, port: usize, frame: &mut Frame) -> Disposition {
-        let Lane { hook: Some(hook), mac, .. } = generation.lanes[port] else {
+    fn classify(&mut self, generation: &Generation, came: Came, frame: &mut Frame) -> Disposition {
+        // A port that these rules do not know has no hook in them.
+        let Some(Lane { hook: Some(hook), mac, .. }) = generation.lane(came.port) else {
             return Disposition::Stack { device: DeviceId(0) };
         };
+        let Bank { pool, staging } = self.ports.bank(came.bank);
         let offload = frame.offload;
-        let (room, at) = self.pool.whole_mut(frame);
+        let (room, at) = pool.whole_mut(frame);
         let received = match vlan::receive(&mut room[at.clone()], mac) {
             Ok(received) => received,
             Err(reason) => return Disposition::Dropped { device: DeviceId(0), reason },
@@ -102,8 +111,8 @@ impl Engine {
         let meta = PacketMeta { offload, ..received.meta };
         let mut packet = Packet::new(room, at.start + received.start..at.end, meta);
         let mut counters = generation.cells.writer(self.now_ms).with_tokens(&generation.tokens, self.now_ns);
-        self.staging.begin(&generation.up);
-        let verdict = generation.plan.run(hook, &mut packet, &mut counters, &mut self.staging);
+        staging.begin(&generation.up);
+        let verdict = generation.plan.run(hook, &mut packet, &mut counters, staging);
         let (at, tag, offload) = (packet.frame(), packet.meta.tag, packet.meta.offload);
         let whole = match tag {
             Some(tag) => vlan::put_back_in(room, at, tag),
@@ -111,7 +120,7 @@ impl Engine {
         };
         match (whole, verdict) {
             (Ok(at), verdict) => {
-                self.pool.set_place(frame, at);
+                pool.set_place(frame, at);
                 frame.offload = offload;
                 verdict
             }
@@ -127,60 +136,64 @@ impl Engine {
     }
 
     /// The copies that mirror made while the frame was classified.
-    fn send_copies(&mut self, generation: &Generation, port: usize) {
-        while let Some(ready) = self.staging.next() {
-            bump(&self.cells.ports[port].mirrored, 1);
-            let sent = match self.pool.alloc_copy(ready.frame()) {
+    fn send_copies(&mut self, generation: &Generation, came: Came) {
+        while let Some(ready) = self.ports.bank(came.bank).staging.next() {
+            bump(&self.counts(came.port).mirrored, 1);
+            let sent = match self.ports.bank(came.bank).pool.alloc_copy(ready.frame()) {
                 Ok(mut frame) => {
                     frame.offload = ready.offload;
-                    self.transmit(generation.egress(ready.device), port, frame)
+                    self.transmit(generation.egress(ready.device), came, frame)
                 }
                 Err(reason) => {
-                    self.cells.ports[port].drop_one(reason);
+                    self.counts(came.port).drop_one(reason);
                     Err(reason)
                 }
             };
             if sent.is_err() {
                 count_overlimits(generation, &ready.overlimits, self.now_ms);
             }
-            self.staging.done(ready);
+            self.ports.bank(came.bank).staging.done(ready);
         }
-        if self.staging.any_lost {
-            self.staging.any_lost = false;
-            for (cell, lost) in self.cells.ports[port].drops.iter().zip(&mut self.staging.lost) {
-                bump(&self.cells.ports[port].mirrored, *lost);
-                bump(cell, std::mem::take(lost));
+        if self.ports.bank(came.bank).staging.any_lost {
+            let staging = &mut self.ports.bank(came.bank).staging;
+            staging.any_lost = false;
+            let lost = std::mem::take(&mut staging.lost);
+            let cells = self.counts(came.port);
+            for (cell, lost) in cells.drops.iter().zip(lost) {
+                bump(&cells.mirrored, lost);
+                bump(cell, lost);
             }
         }
     }
 
-    fn transmit(&mut self, egress: Egress, from: usize, frame: Frame) -> Result<(), DropReason> {
+    fn transmit(&mut self, egress: Egress, came: Came, frame: Frame) -> Result<(), DropReason> {
         match egress {
-            Egress::Port(port) => self.hand_over(port, from, frame),
+            Egress::Port(port) => self.hand_over(port, came, frame),
             Egress::Crossing { worker, port } => {
-                let sent = self.cross(worker, port, frame);
+                let sent = self.send_across(worker, port, came, frame);
                 match sent {
-                    Ok(()) => bump(&self.cells.ports[from].crossed, 1),
-                    Err(reason) => self.cells.ports[from].drop_one(reason),
+                    Ok(()) => bump(&self.counts(came.port).crossed, 1),
+                    Err(reason) => self.counts(came.port).drop_one(reason),
                 }
                 sent
             }
             Egress::None => {
-                self.drop_frame(from, DropReason::TargetDown, frame);
+                self.drop_frame(came, DropReason::TargetDown, frame);
                 Err(DropReason::TargetDown)
             }
         }
     }
 
     /// To another worker, as on the wire. For a super-frame: how it went with the first of its segments that did not go.
-    fn cross(&mut self, worker: usize, port: usize, frame: Frame) -> Result<(), DropReason> {
+    fn send_across(&mut self, worker: usize, port: usize, came: Came, frame: Frame) -> Result<(), DropReason> {
+        let pool = &mut self.ports.bank(came.bank).pool;
         let mut sent = Ok(());
         let mut wire = Wire::of(frame);
-        while let Some(piece) = wire.next(&mut self.pool) {
+        while let Some(piece) = wire.next(pool) {
             sent = sent.and(match piece {
                 Ok(piece) => {
-                    let sent = self.crossings[worker].send(port, self.pool.data(&piece));
-                    self.pool.free(piece);
+                    let sent = self.crossings[worker].send(port, pool.data(&piece));
+                    pool.free(piece);
                     sent
                 }
                 Err(lost) => Err(lost.reason),
@@ -189,46 +202,117 @@ impl Engine {
         sent
     }
 
-    fn hand_over(&mut self, port: usize, from: usize, frame: Frame) -> Result<(), DropReason> {
-        let sent = self.ports[port].transmit(&mut self.pool, frame);
-        let cells = &self.cells.ports[from];
+    /// To a port of this worker; into its own memory first, if it can send from no other.
+    fn hand_over(&mut self, port: usize, came: Came, frame: Frame) -> Result<(), DropReason> {
+        let sent = match self.ports.slot(port).map(|s| (s.bank, s.port.needs_own_frames())) {
+            Some((bank, true)) if bank != came.bank => self.hand_copies(port, bank, came, frame),
+            Some(_) => match self.ports.with_bank(port, came.bank) {
+                Some((slot, pool)) => slot.port.transmit(pool, frame),
+                None => Err(DropReason::TargetDown),
+            },
+            None => {
+                self.drop_frame(came, DropReason::TargetDown, frame);
+                return Err(DropReason::TargetDown);
+            }
+        };
+        let cells = self.counts(came.port);
         bump(if sent.is_ok() { &cells.handed } else { &cells.refused }, 1);
         sent
     }
 
-    fn pass(&mut self, lane: Lane, port: usize, frame: Frame) {
+    /// Copies to the port's own memory, `bank`, as on the wire: what has to be copied anyway can be cut on the way. A super-frame is taken
+    /// if its first segment is.
+    fn hand_copies(&mut self, port: usize, bank: usize, came: Came, frame: Frame) -> Result<(), DropReason> {
+        let mut wire = Wire::of(frame);
+        let mut first = None;
+        while let Some(piece) = wire.next(&mut self.ports.bank(came.bank).pool) {
+            let copied = match piece {
+                Ok(piece) => {
+                    let copied = match self.ports.two_pools(came.bank, bank) {
+                        Some((from, to)) => to.alloc_copy(from.data(&piece)),
+                        None => Err(DropReason::NoBuffer),
+                    };
+                    self.ports.bank(came.bank).pool.free(piece);
+                    copied.map_err(|reason| Lost { reason, frames: 1 })
+                }
+                Err(lost) => Err(lost),
+            };
+            let Some((slot, pool)) = self.ports.with_bank(port, bank) else { continue };
+            let sent = match copied {
+                Ok(copy) => slot.port.transmit(pool, copy),
+                Err(lost) => {
+                    slot.port.count_lost(lost);
+                    Err(lost.reason)
+                }
+            };
+            first.get_or_insert(sent);
+        }
+        first.unwrap_or(Ok(()))
+    }
+
+    fn pass(&mut self, lane: Lane, came: Came, frame: Frame) {
         match lane.on_pass {
             OnPass::KernelHasIt => {
-                bump(&self.cells.ports[port].passed, 1);
-                self.pool.free(frame);
+                bump(&self.counts(came.port).passed, 1);
+                self.ports.bank(came.bank).pool.free(frame);
             }
-            OnPass::Stranded => self.drop_frame(port, DropReason::Stranded, frame),
-            OnPass::NoStack => self.drop_frame(port, DropReason::NoStack, frame),
+            OnPass::Stranded => self.drop_frame(came, DropReason::Stranded, frame),
+            OnPass::NoStack => self.drop_frame(came, DropReason::NoStack, frame),
         }
     }
 
-    fn drop_frame(&mut self, port: usize, reason: DropReason, frame: Frame) {
-        self.cells.ports[port].drop_one(reason);
-        self.pool.free(frame);
+    fn drop_frame(&mut self, came: Came, reason: DropReason, frame: Frame) {
+        self.counts(came.port).drop_one(reason);
+        self.ports.bank(came.bank).pool.free(frame);
+    }
+
+    /// # Panics
+    /// There is no such port: a frame's port stays until its round is over.
+    fn counts(&self, port: usize) -> &PortCells {
+        &self.ports.slot(port).expect("a frame's port stays until its round is over").cells
     }
 
     /// Frames that other workers left for this one's ports.
     fn take_crossed(&mut self) -> bool {
         let mut worked = false;
-        for _ in 0..crate::limits::BURST_LEN {
-            let Some(crossed) = self.crossings[self.index].receive() else { break };
-            worked = true;
-            let port = crossed.port;
-            bump(&self.cells.ports[port].crossed_in, 1);
-            match self.pool.alloc_copy(crossed.frame()) {
-                Ok(frame) => {
-                    let _counted = self.hand_over(port, port, frame);
-                }
-                Err(reason) => self.cells.ports[port].drop_one(reason),
+        for own in 0..=self.old_boxes.len() {
+            for _ in 0..crate::limits::BURST_LEN {
+                // Old boxes first: what is in them came earlier.
+                let Some(crossed) = self.own_box(own).receive() else { break };
+                worked = true;
+                self.cross(&crossed);
+                self.own_box(own).done(crossed);
             }
-            self.crossings[self.index].done(crossed);
         }
         worked
+    }
+
+    fn own_box(&self, number: usize) -> &Crossing {
+        self.old_boxes.get(number).unwrap_or(&self.crossings[self.index])
+    }
+
+    fn cross(&mut self, crossed: &Crossed) {
+        let port = crossed.port;
+        // Ports go only when nobody sends by them any more and the boxes are empty.
+        let Some((slot, pool)) = self.ports.with_pool(port) else { return };
+        bump(&slot.cells.crossed_in, 1);
+        match pool.alloc_copy(crossed.frame()) {
+            Ok(frame) => {
+                let came = Came { port, bank: slot.bank };
+                let _counted = self.hand_over(port, came, frame);
+            }
+            Err(reason) => slot.cells.drop_one(reason),
+        }
+    }
+
+    /// Handles all frames that wait in the own boxes.
+    pub fn empty_boxes(&mut self) {
+        for _ in 0..=crate::limits::CROSSING_LEN / crate::limits::BURST_LEN {
+            if !self.take_crossed() {
+                return;
+            }
+            self.ports.flush();
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 
-use crate::rules::filter::{FlowerKey, FlowerRule, MatchallRule, PortMatch, U32Base, U32Key, U32Mark, U32Node};
+use crate::rules::filter::{MatchallRule, U32Base, U32Key, U32Mark, U32Node};
+use crate::rules::flower::{FlowerKey, FlowerRule, PortMatch};
 use crate::rules::{
     Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Filter, Gact, Hook, Mirred, MirredMode,
     NodeWord, Ruleset, Skbedit, Skbmod,
@@ -46,7 +47,7 @@ fn l4(rng: &mut SmallRng, proto: u8) -> Vec<u8> {
 }
 
 fn proto(rng: &mut SmallRng) -> u8 {
-    *[6, 6, 6, 17, 1, 51, 132].choose(rng).unwrap()
+    *[6, 6, 6, 17, 1, 51, 132, 137].choose(rng).unwrap()
 }
 
 fn ipv4_packet(rng: &mut SmallRng) -> Vec<u8> {
@@ -65,8 +66,9 @@ fn ipv4_packet(rng: &mut SmallRng) -> Vec<u8> {
 
 fn ipv6_packet(rng: &mut SmallRng) -> Vec<u8> {
     let proto = proto(rng);
-    let extensions: Vec<u8> =
-        (0..*[0, 0, 1, 2, 16].choose(rng).unwrap()).map(|_| *[0, 43, 60, 60, 0, 44].choose(rng).unwrap()).collect();
+    let extensions: Vec<u8> = (0..*[0, 0, 1, 2, 15, 16, 17].choose(rng).unwrap())
+        .map(|_| *[0, 43, 60, 60, 0, 44].choose(rng).unwrap())
+        .collect();
     let mut chain = extensions.clone();
     chain.push(proto);
     let mut out = vec![0x60, 0, 0, 0, 0, 40, chain[0], 64];
@@ -237,38 +239,16 @@ impl Maker<'_> {
     fn flower_key(&mut self, protocol: Protocol) -> FlowerKey {
         let mut key = FlowerKey::default();
         let rng = &mut *self.rng;
-        if protocol != Protocol::ALL {
+        // What tc makes of `protocol all` and of tags compares no type.
+        if ![ethertype::ALL, ethertype::VLAN, ethertype::QINQ].contains(&protocol.0) {
             key.eth_type = Some(protocol.0);
         }
-        let v4 = |rng: &mut SmallRng| {
-            let mask = Ipv4Addr::from(*[u32::MAX, 0xffff_ff00, 0].choose(rng).unwrap());
-            let value = u32::from(Ipv4Addr::from(*ADDRESSES.choose(rng).unwrap())) & u32::from(mask);
-            (Ipv4Addr::from(value), mask)
-        };
-        let v6 = |rng: &mut SmallRng| {
-            let mask = Ipv6Addr::from(*[u128::MAX, u128::MAX << 64, 0].choose(rng).unwrap());
-            let value = u128::from(ipv6(rng.gen_range(0..2))) & u128::from(mask);
-            (Ipv6Addr::from(value), mask)
-        };
-        let port = |rng: &mut SmallRng| match rng.gen_range(0..3) {
-            0 => PortMatch::Masked(*PORTS.choose(rng).unwrap(), u16::MAX),
-            1 => PortMatch::Masked(0x39, 0xff),
-            _ => PortMatch::Range(57, 500),
-        };
-        let is_v6 = if protocol == Protocol::ALL { rng.gen_bool(0.5) } else { protocol.0 == ethertype::IPV6 };
-        if rng.gen_bool(0.3) {
-            if is_v6 { key.dst_ipv6 = Some(v6(rng)) } else { key.dst_ipv4 = Some(v4(rng)) }
-        }
-        if rng.gen_bool(0.2) {
-            if is_v6 { key.src_ipv6 = Some(v6(rng)) } else { key.src_ipv4 = Some(v4(rng)) }
-        }
-        key.ip_proto = rng.gen_bool(0.3).then(|| proto(rng));
-        key.dst_port = rng.gen_bool(0.3).then(|| port(rng));
-        key.src_port = rng.gen_bool(0.2).then(|| port(rng));
-        key.tcp_flags = rng.gen_bool(0.2).then(|| *[(2, 2), (0x12, 0xfff), (0, 2)].choose(rng).unwrap());
         let mac = |rng: &mut SmallRng| (*MACS.choose(rng).unwrap(), [0xff; 6]);
         key.dst_mac = rng.gen_bool(0.1).then(|| mac(rng));
         key.src_mac = rng.gen_bool(0.1).then_some(([0xe4, 0xd3, 0xf1, 0, 0, 0x80], [0xff, 0xff, 0xff, 0, 0, 0x80]));
+        if [ethertype::IPV4, ethertype::IPV6].contains(&protocol.0) {
+            ip_key(rng, protocol.0 == ethertype::IPV6, &mut key);
+        }
         key
     }
 
@@ -315,4 +295,34 @@ impl Maker<'_> {
         maker.ruleset.hooks = vec![Hook { device: DeviceId(0), direction: Direction::Ingress, chains }];
         maker.ruleset
     }
+}
+
+/// Keys of IP and what is behind it.
+fn ip_key(rng: &mut SmallRng, is_v6: bool, key: &mut FlowerKey) {
+    let v4 = |rng: &mut SmallRng| {
+        let mask = Ipv4Addr::from(*[u32::MAX, 0xffff_ff00, 0xffff_0000].choose(rng).unwrap());
+        let value = u32::from(Ipv4Addr::from(*ADDRESSES.choose(rng).unwrap())) & u32::from(mask);
+        (Ipv4Addr::from(value), mask)
+    };
+    let v6 = |rng: &mut SmallRng| {
+        let mask = Ipv6Addr::from(*[u128::MAX, u128::MAX << 64, 1].choose(rng).unwrap());
+        let value = u128::from(ipv6(rng.gen_range(0..2))) & u128::from(mask);
+        (Ipv6Addr::from(value), mask)
+    };
+    let port = |rng: &mut SmallRng| match rng.gen_range(0..3) {
+        0 => PortMatch::Masked(*PORTS.choose(rng).unwrap(), u16::MAX),
+        1 => PortMatch::Masked(0x39, 0xff),
+        _ => PortMatch::Range(57, 500),
+    };
+    if rng.gen_bool(0.3) {
+        if is_v6 { key.ipv6_mut().dst = Some(v6(rng)) } else { key.dst_ipv4 = Some(v4(rng)) }
+    }
+    if rng.gen_bool(0.2) {
+        if is_v6 { key.ipv6_mut().src = Some(v6(rng)) } else { key.src_ipv4 = Some(v4(rng)) }
+    }
+    key.no_address = key.ipv6.is_none() && key.src_ipv4.is_none() && key.dst_ipv4.is_none() && rng.gen_bool(0.03);
+    key.ip_proto = rng.gen_bool(0.3).then(|| proto(rng));
+    key.dst_port = rng.gen_bool(0.3).then(|| port(rng));
+    key.src_port = rng.gen_bool(0.2).then(|| port(rng));
+    key.tcp_flags = rng.gen_bool(0.2).then(|| *[(2, 2), (0x12, 0xfff), (0, 2)].choose(rng).unwrap());
 }

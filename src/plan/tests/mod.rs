@@ -1,6 +1,7 @@
 //! The plan against its dumb twin: random rulesets and frames through `rules::eval` and through the plan must give the same.
 
 mod cases;
+mod flower;
 mod frames;
 mod rulesets;
 

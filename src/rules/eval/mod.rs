@@ -5,6 +5,7 @@
 
 mod actions;
 mod classify;
+mod dissect;
 mod flower;
 pub mod trace;
 mod u32_filter;

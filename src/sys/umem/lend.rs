@@ -2,6 +2,7 @@
 
 use xsk_rs::umem::frame::FrameDesc;
 
+use super::super::xsk::Closed;
 use super::{Chunk, HEADROOM_LEN, Place, Region};
 
 /// What sockets do with chunks.
@@ -58,9 +59,16 @@ impl Region {
         }
     }
 
-    /// Socket `number` is closed. If the kernel has surely forgotten it, chunks to receive into are free again; those that it may still
-    /// be transmitting from never are.
-    pub(in crate::sys) fn closed(&mut self, number: u16, forgotten: bool) {
+    /// Socket `number` is about to be closed. True: then the kernel forgets it; false: only when the region goes.
+    pub(in crate::sys) fn let_go(&mut self, number: u16) -> bool {
+        self.shared.as_mut().is_none_or(|shared| shared.let_go(number))
+    }
+
+    /// A socket is closed. If the kernel has surely forgotten it, chunks to receive into are free again; those that it may still be
+    /// transmitting from never are.
+    pub fn closed(&mut self, socket: Closed) {
+        assert!(socket.region == self.id, "a socket is closed with the region that it was opened on");
+        let Closed { number, forgotten, .. } = socket;
         for index in 0..self.places.len() {
             if self.places[index] == Place::Transmit(number) {
                 self.places[index] = Place::Lost;

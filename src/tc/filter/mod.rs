@@ -82,6 +82,8 @@ pub struct Common {
     pub actions: Vec<ActionSpec>,
     /// The only action is a policer by the old word `police`: the kernel then takes no other.
     pub old_police: bool,
+    /// `verbose`: the kernel says why it cannot offload.
+    pub verbose: bool,
     /// `skip_hw`.
     pub skip_hw: bool,
     /// `skip_sw`: the kernel refuses it on devices that cannot offload, and so do we.
@@ -97,11 +99,23 @@ const OTHER_KINDS: &[&str] = &["basic", "bpf", "cgroup", "flow", "fw", "route", 
 /// What tc says.
 pub fn parse(args: &mut Args<'_>, verb: Verb) -> Result<FilterCommand, TcError> {
     let creates = matches!(verb, Verb::Add | Verb::Replace);
+    parse_for(args, verb, if creates { ethertype::ALL } else { 0 })
+}
+
+/// The same for `chain add` and `chain del`: without a word about it their protocol is 0.
+///
+/// # Errors
+/// What tc says.
+pub fn parse_chain(args: &mut Args<'_>, verb: Verb) -> Result<FilterCommand, TcError> {
+    parse_for(args, verb, 0)
+}
+
+fn parse_for(args: &mut Args<'_>, verb: Verb, protocol: u16) -> Result<FilterCommand, TcError> {
     let mut command = FilterCommand {
         verb,
         device: None,
         parent: Parent::default(),
-        protocol: if creates { ethertype::ALL } else { 0 },
+        protocol,
         prio: 0,
         chain: None,
         kind: None,
@@ -215,7 +229,7 @@ fn kind(args: &mut Args<'_>, name: &str, command: &FilterCommand, handle: Option
     // What a classifier's parser refuses makes tc exit with 1, unless it ended the program itself.
     match name {
         "u32" => u32::parse(args, handle).map(Kind::U32),
-        "flower" => flower::parse(args, handle, command.protocol).map(Kind::Flower),
+        "flower" => flower::parse(args, handle, command.protocol, command.parent).map(Kind::Flower),
         "matchall" => matchall::parse(args, handle).map(Kind::Matchall),
         _ if OTHER_KINDS.contains(&name) => {
             Err(TcError::unsupported(&format!("the classifier {name}"), command.kind_token))

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::view::View;
 use super::{Warning, warn};
-use crate::rules::{FlowerKey, U32Base};
+use crate::rules::{FlowerField, FlowerKey, U32Base};
 use crate::tc::store::{Body, ProtoKind};
 use crate::types::{DeviceId, Direction, ethertype};
 
@@ -79,26 +79,14 @@ fn u32_takes_all(first: &View<'_>, later: &View<'_>) -> bool {
     mark_follows && indev_follows && keys_follow
 }
 
-/// As [`u32_takes_all`], for keys that are equal or absent.
+/// As [`u32_takes_all`]: every field of `first` must follow from the same field of `later`.
 fn flower_takes_all(first: &FlowerKey, later: &FlowerKey) -> bool {
-    fn follows<T: PartialEq>(first: &Option<T>, later: &Option<T>) -> bool {
-        first.is_none() || first == later
-    }
-    fn address<A: Copy + PartialEq + std::ops::BitAnd<Output = A>>(
-        first: &Option<(A, A)>,
-        later: &Option<(A, A)>,
-    ) -> bool {
-        first.is_none_or(|(value, mask)| later.is_some_and(|(v, m)| m & mask == mask && v & mask == value))
-    }
-    follows(&first.eth_type, &later.eth_type)
-        && follows(&first.ip_proto, &later.ip_proto)
-        && address(&first.src_ipv4, &later.src_ipv4)
-        && address(&first.dst_ipv4, &later.dst_ipv4)
-        && address(&first.src_ipv6, &later.src_ipv6)
-        && address(&first.dst_ipv6, &later.dst_ipv6)
-        && follows(&first.src_port, &later.src_port)
-        && follows(&first.dst_port, &later.dst_port)
-        && address(&first.tcp_flags, &later.tcp_flags)
-        && follows(&first.src_mac, &later.src_mac)
-        && follows(&first.dst_mac, &later.dst_mac)
+    let others = later.fields();
+    first.all_fields(&mut |field, value, mask| {
+        let range = matches!(field, FlowerField::DstPortRange | FlowerField::SrcPortRange);
+        others.iter().any(|(f, v, m)| match range {
+            true => *f == field && v >> 16 >= value >> 16 && v & 0xffff <= value & 0xffff,
+            false => *f == field && m & mask == mask && v & mask == value,
+        })
+    })
 }

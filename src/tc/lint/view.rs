@@ -1,7 +1,6 @@
 //! A node with all that a lint wants to know of it, the kinds made alike. It judges nothing.
 
 use crate::rules::{Action, Control, FlowerKey, MirredMode, PortMatch, U32Base, U32Key};
-use crate::tc::filter::flower::masked;
 use crate::tc::store::{Body, DeviceState, Entry, Proto, Store};
 use crate::types::{DeviceId, DeviceKey, Direction, ethertype};
 
@@ -160,7 +159,7 @@ fn blocks(state: &DeviceState) -> [(Direction, &crate::tc::store::Block); 3] {
 
 fn flower(body: &Body) -> Option<FlowerKey> {
     match body {
-        Body::Flower { written, .. } => Some(masked(written)),
+        Body::Flower { written, .. } => Some(written.masked()),
         Body::U32 { .. } | Body::Matchall => None,
     }
 }
@@ -173,7 +172,7 @@ fn words(body: &Body) -> Vec<U32Key> {
             Body::Flower { .. } | Body::Matchall => Vec::new(),
         };
     };
-    let key = masked(written);
+    let key = written.masked();
     let word = |offset, value, mask| U32Key { value, mask, offset, base: U32Base::Network };
     let mut words = Vec::new();
     if key.eth_type == Some(ethertype::IPV4) {

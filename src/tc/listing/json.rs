@@ -115,7 +115,13 @@ impl Source<'_> {
             Body::Flower { written, .. } => ("classid", Some(flower::json(written)), false),
             Body::Matchall | Body::U32 { .. } => ("flowid", None, true),
         };
-        map.extend(entry.classid.map(|id| (classid_word.to_owned(), classid_text(id).into())));
+        map.extend(entry.classid.map(|id| match flower::classid_words(id) {
+            ("hw_tc", value) if classid_word == "classid" => ("hw_tc".to_owned(), value),
+            _ => (classid_word.to_owned(), classid_text(id).into()),
+        }));
+        if let Body::Flower { written, .. } = &entry.body {
+            map.extend(self.store.flower_indev(written).map(|name| ("indev".to_owned(), name.into())));
+        }
         map.extend(keys.map(|k| ("keys".to_owned(), k)));
         map.extend(entry.skip_hw.then(|| ("skip_hw".to_owned(), true.into())));
         map.insert("not_in_hw".to_owned(), true.into());

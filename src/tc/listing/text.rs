@@ -112,11 +112,15 @@ impl Source<'_> {
     fn other(&self, head: &str, entry: &Entry, out: &mut String) {
         let _ = write!(out, "{head}handle {:#x} ", entry.handle);
         let (classid_word, keys, counts_hits) = match &entry.body {
-            Body::Flower { written, .. } => ("classid", flower::text(written), false),
+            Body::Flower { written, .. } => ("classid", flower::text(written, self.store.flower_indev(written)), false),
             Body::Matchall | Body::U32 { .. } => ("flowid", String::new(), true),
         };
         if let Some(id) = entry.classid {
-            let _ = write!(out, "{classid_word} {} ", classid_text(id));
+            let (word, value) = flower::classid_words(id);
+            let _ = match (word, classid_word) {
+                ("hw_tc", "classid") => write!(out, "hw_tc {value} "),
+                _ => write!(out, "{classid_word} {} ", classid_text(id)),
+            };
         }
         out.push_str(&keys);
         out.push_str(if entry.skip_hw { "\n  skip_hw" } else { "" });

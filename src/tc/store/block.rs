@@ -1,8 +1,7 @@
 //! What hangs on one hook: chains, their filters (`tcf_proto`), their nodes. Data with look-ups; no command is known here.
 
-use std::collections::HashSet;
-
 use super::actions::ActionSlot;
+use super::flower::FlowerIndex;
 use crate::rules::{FlowerKey, U32Descent, U32Key, U32Mark};
 use crate::types::DeviceId;
 
@@ -41,8 +40,8 @@ pub struct Proto {
     pub sequence: u64,
     /// Its nodes, sorted by handle.
     pub entries: Vec<Entry>,
-    /// flower: masked keys that are taken.
-    pub keys: HashSet<FlowerKey>,
+    /// flower: keys and masks in use.
+    pub flower: FlowerIndex,
 }
 
 /// The kinds of filter.
@@ -115,6 +114,8 @@ pub enum Body {
         written: Box<FlowerKey>,
         /// Age of its mask.
         mask_sequence: u64,
+        /// Its place among the filters of its mask: a replaced one keeps it.
+        place_in_mask: u64,
     },
     /// `matchall`.
     Matchall,

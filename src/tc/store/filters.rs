@@ -179,7 +179,7 @@ impl Store {
             table,
             sequence: self.next_sequence(),
             entries: Vec::new(),
-            keys: std::collections::HashSet::new(),
+            flower: super::flower::FlowerIndex::default(),
         };
         let chain = self.chain_mut(place);
         let at = chain.position(prio).unwrap_or_else(|at| at);

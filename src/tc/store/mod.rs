@@ -6,6 +6,7 @@ mod block;
 mod chains;
 mod delete;
 mod filters;
+mod flower;
 mod kinds;
 mod qdiscs;
 mod snapshot;
@@ -71,6 +72,8 @@ pub struct Store {
     filter_count: usize,
     now_ms: u64,
     line: usize,
+    /// What the kernel says about a command that it takes.
+    warnings: Vec<String>,
 }
 
 impl Default for Store {
@@ -93,6 +96,7 @@ impl Store {
             filter_count: 0,
             now_ms: 1,
             line: 0,
+            warnings: Vec::new(),
         }
     }
 
@@ -146,17 +150,20 @@ impl Store {
             }
             Operation::Filter(filter) => {
                 filter.device.as_ref().map_or(Ok(()), known)?;
-                check_indev(netns, filter, devices)?;
+                check_indev(netns, filter.kind.as_ref(), devices)?;
                 let result = self.filter(netns, filter, devices);
+                let warnings = std::mem::take(&mut self.warnings);
                 applied.notes.extend(result.map_err(|e| e.after(&command.stderr))?);
+                applied.stderr.extend(warnings);
             }
             Operation::Chain(chain) => {
                 chain.target.device.as_ref().map_or(Ok(()), known)?;
+                check_indev(netns, chain.target.kind.as_ref(), devices)?;
                 self.chain(netns, chain)?;
             }
             Operation::FilterShow(show) => {
                 let stdout = &mut applied.stdout;
-                self.show_filters(show, netns, devices, counters, &mut |piece| {
+                self.show_filters(show, netns, devices, counters, self.now_ms, &mut |piece| {
                     stdout.push_str(piece);
                     piece.clear();
                     true
@@ -181,7 +188,7 @@ impl Store {
         Ok(applied)
     }
 
-    /// `filter show`, in pieces: see [`Store::stream_filters`].
+    /// `filter show` at this time, in pieces: see [`Store::stream_filters`].
     ///
     /// # Errors
     /// The device does not exist.
@@ -191,11 +198,12 @@ impl Store {
         netns: Option<&str>,
         devices: &dyn Devices,
         counters: &dyn CounterSource,
+        now_ms: u64,
         sink: listing::Sink<'_>,
     ) -> Result<(), TcError> {
         let Some(device) = &show.device else { return Ok(()) };
         check_device(netns, device, devices)?;
-        let clock = listing::Clock { now_ms: self.now_ms };
+        let clock = listing::Clock { now_ms };
         let selection = listing::Selection { netns: netns.map(str::to_owned), ..show.selection.clone() };
         self.stream_filters(&selection, &show.options, counters, &clock, sink);
         Ok(())
@@ -271,13 +279,13 @@ impl Store {
 }
 
 /// `tcf_change_indev()`.
-fn check_indev(
-    netns: Option<&str>,
-    filter: &super::filter::FilterCommand,
-    devices: &dyn Devices,
-) -> Result<(), TcError> {
-    let Some(super::filter::Kind::U32(spec)) = &filter.kind else { return Ok(()) };
-    match &spec.indev {
+fn check_indev(netns: Option<&str>, kind: Option<&super::filter::Kind>, devices: &dyn Devices) -> Result<(), TcError> {
+    let indev = match kind {
+        Some(super::filter::Kind::U32(spec)) => &spec.indev,
+        Some(super::filter::Kind::Flower(spec)) => &spec.indev,
+        Some(super::filter::Kind::Matchall(_) | super::filter::Kind::Unknown(_)) | None => &None,
+    };
+    match indev {
         Some(word) if !devices.exists(&DeviceKey::new(netns, &word.text)) => {
             let hint = format!("indev names a device; there is no {}", word.text);
             Err(TcError::kernel("Network device not found", hint).at(word.token))

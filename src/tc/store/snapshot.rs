@@ -1,6 +1,6 @@
 //! The store as a [`Ruleset`]: what back ends run. It adds nothing and decides nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::actions::ActionSlot;
 use super::block::{Block, Body, Entry, Proto, ProtoKind};
@@ -10,7 +10,6 @@ use crate::rules::{
     ActionId, ActionInstance, Chain, Classifier, Filter, FlowerRule, Hook, MatchallRule, Ruleset, U32Link, U32Node,
     U32Table,
 };
-use crate::tc::filter::flower::masked;
 use crate::types::{DeviceId, Direction, Protocol};
 
 /// What filters name, as positions in the ruleset.
@@ -100,22 +99,40 @@ fn u32_node(entry: &Entry, ids: &Ids<'_>) -> Option<U32Node> {
     })
 }
 
-/// By the age of their masks, then their own: the order in which the kernel looks (`fl_classify()`).
+/// By the age of their masks, then their own: the order in which the kernel looks (`fl_classify()`). Of those with ranges of ports
+/// (`fl_lookup_range()`) all that have the same ranges come where the first of them is. Of two with the same key it finds the newer.
 fn flower_rules(proto: &Proto, ids: &Ids<'_>) -> Vec<FlowerRule> {
-    let mut rules: Vec<(u64, u64, FlowerRule)> = Vec::new();
+    let mut rules: Vec<((u64, u64, u64), FlowerRule)> = Vec::with_capacity(proto.entries.len());
+    let mut groups = HashMap::new();
     for entry in &proto.entries {
-        let Body::Flower { written, mask_sequence } = &entry.body else { continue };
+        let Body::Flower { written, mask_sequence, place_in_mask } = &entry.body else { continue };
         let rule = FlowerRule {
             handle: entry.handle,
-            key: masked(written),
+            key: written.masked(),
             classid: entry.classid,
             actions: action_ids(entry, ids),
             counters: entry.counters,
         };
-        rules.push((*mask_sequence, entry.sequence, rule));
+        if let Some(ranges) = super::flower::ranges(&rule.key) {
+            let first = groups.entry((*mask_sequence, ranges)).or_insert(*place_in_mask);
+            *first = (*first).min(*place_in_mask);
+        }
+        rules.push(((*mask_sequence, 0, entry.sequence), rule));
     }
-    rules.sort_by_key(|(mask, own, _)| (*mask, *own));
-    rules.into_iter().map(|(_, _, rule)| rule).collect()
+    if !groups.is_empty() {
+        for ((mask, group, _), rule) in &mut rules {
+            *group = super::flower::ranges(&rule.key).map_or(0, |ranges| groups[&(*mask, ranges)]);
+        }
+    }
+    rules.sort_by_key(|(order, _)| *order);
+    let mut rules: Vec<FlowerRule> = rules.into_iter().map(|(_, rule)| rule).collect();
+    if proto.flower.has_twins() {
+        let mut seen = HashSet::new();
+        let newest: Vec<bool> = rules.iter().rev().map(|rule| seen.insert(rule.key.clone())).collect();
+        let mut newest = newest.into_iter().rev();
+        rules.retain(|_| newest.next().unwrap_or(true));
+    }
+    rules
 }
 
 fn matchall(entry: &Entry, ids: &Ids<'_>) -> MatchallRule {

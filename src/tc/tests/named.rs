@@ -146,7 +146,8 @@ fn what_is_not_there_yet_is_refused_by_name() {
     for (words, name) in [
         ("fw classid 1:1", "classifier fw"),
         ("matchall action sample rate 10 group 1", "action sample"),
-        ("flower vlan_id 3", "flower key vlan_id"),
+        ("flower ct_state +trk", "flower key ct_state"),
+        ("flower enc_key_id 5", "flower key enc_key_id"),
     ] {
         let error = run(&mut s, &format!("tc filter add dev eth0 parent ffff: protocol ip {words}")).unwrap_err();
         assert!(error.messages[0].contains(name), "{words}: {error}");
