@@ -7,6 +7,7 @@ mod afpacket;
 mod afpacket_rx;
 mod afxdp;
 mod batch;
+mod device;
 mod error;
 mod finish;
 mod frame;

@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::afpacket::{LONG_PER_RECEIVE, fits_device};
+use super::afpacket::LONG_PER_RECEIVE;
 use super::afpacket_rx::make_whole;
+use super::device::{fits_device, refusal};
 use super::gro::Merger;
 use super::{Batch, Frame, FramePool, PortError, PortStats, vnet};
 use crate::limits::BURST_LEN;
@@ -152,13 +153,7 @@ impl Tap {
         match self.file.send(&header, bytes) {
             Ok(written) if written == header.len() + bytes.len() => Ok(()),
             Ok(_part) => Err(DropReason::TxError),
-            Err(error) => Err(match error.raw_os_error() {
-                // `tun_get_user`: EIO if the device is down; EBADFD if it was deleted.
-                Some(libc::EIO | libc::EBADFD | libc::ENETDOWN) => DropReason::TargetDown,
-                Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => DropReason::TxFull,
-                Some(libc::EMSGSIZE) => DropReason::TooLong,
-                Some(_) | None => DropReason::TxError,
-            }),
+            Err(error) => Err(refusal(&error)),
         }
     }
 
