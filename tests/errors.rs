@@ -183,7 +183,7 @@ fn commands_without_a_forwarder_and_bad_captures() {
         text(&output.stderr)
     };
     contains(&replay("none.pcap", &["--dev", "eth0"]), &["none.pcap", "No such file"]);
-    contains(&replay(&bad, &["--dev", "eth0"]), &["bad.pcap: not a pcap file", "editcap"]);
+    contains(&replay(&bad, &["--dev", "eth0"]), &["bad.pcap: neither pcap nor pcapng", "editcap"]);
     contains(&replay(&bad, &[]), &["which device", "--dev"]);
     contains(&replay(&bad, &["--dev", "eth9"]), &["eth9"]);
 }

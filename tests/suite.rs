@@ -14,3 +14,4 @@ mod support;
 mod tc;
 mod tidy;
 mod vlan;
+mod watch;

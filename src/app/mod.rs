@@ -10,3 +10,4 @@ pub mod rules;
 pub mod run;
 pub mod show;
 pub mod tc;
+pub mod watch;

@@ -11,8 +11,8 @@ use super::layout::{Layout, slot, word_at};
 use super::verdict::{End, Entry, filters, goto, listing, mark_can_match, node_acts};
 use crate::limits::ETHERNET_LEN;
 use crate::rules::{
-    ActionId, Classifier, Filter, FlowerKey, FlowerRule, Hook, MatchallRule, NodeWord, PortMatch, Ruleset, U32Key,
-    U32Node,
+    ActionId, BasicRule, Classifier, Filter, FlowerKey, FlowerRule, Hook, MatchallRule, NodeWord, PortMatch, Ruleset,
+    U32Key, U32Node,
 };
 use crate::types::Protocol;
 
@@ -61,6 +61,9 @@ impl Classify<'_> {
             Classifier::U32(nodes) => self.u32_filter(entry, nodes, next),
             Classifier::Flower(rules) => self.flower_filter(entry, rules, next),
             Classifier::Matchall(rule) => self.matchall_filter(entry, rule.as_ref(), next),
+            // The mark is 0 here: no rule can want that.
+            Classifier::Fw(_) => {}
+            Classifier::Basic(rules) => self.basic_filter(entry, rules),
         }
         self.asm.bind(next);
     }
@@ -108,7 +111,7 @@ impl Classify<'_> {
     }
 
     /// Goes to `miss` unless the masked word is the value, both in network order.
-    fn word(&mut self, at: i32, value: [u8; 4], mask: [u8; 4], miss: Label) {
+    pub(super) fn word(&mut self, at: i32, value: [u8; 4], mask: [u8; 4], miss: Label) {
         let (value, mask) = (u32::from_ne_bytes(value), u32::from_ne_bytes(mask));
         if mask == 0 && value == 0 {
             return;
@@ -118,6 +121,22 @@ impl Classify<'_> {
             self.asm.alu32_imm(Alu::And, Reg::R1, mask);
         }
         self.asm.jump32_imm(Cond::Ne, Reg::R1, value, miss);
+    }
+
+    /// `basic_classify()`.
+    fn basic_filter(&mut self, entry: Entry, rules: &[BasicRule]) {
+        for rule in rules {
+            self.asm.relay();
+            let (fits, miss) = (self.asm.label(), self.asm.label());
+            self.count(rule.counters + NodeWord::HIT);
+            if !rule.ematches.is_empty() {
+                self.ematch_terms(&rule.ematches, fits, miss);
+            }
+            self.asm.bind(fits);
+            self.count(rule.counters + NodeWord::SUCCESS);
+            self.actions(entry, &rule.actions, miss);
+            self.asm.bind(miss);
+        }
     }
 
     /// `mall_classify()`.

@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::ematch;
 use super::refusal::Reason;
 use super::verdict::{Entry, filters};
 use crate::limits::ETHERNET_LEN;
@@ -54,8 +55,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// For all rules that a frame can reach.
-    pub fn of(hook: &Hook, entries: &BTreeSet<Entry>) -> Result<Self, Reason> {
+    /// For all rules that a frame can reach; `device` is the name of the hook's.
+    pub fn of(hook: &Hook, device: &str, entries: &BTreeSet<Entry>) -> Result<Self, Reason> {
         let mut layout = Self::default();
         let mut words = BTreeSet::new();
         for chain in entries.iter().map(|e| e.chain).collect::<BTreeSet<_>>() {
@@ -72,7 +73,12 @@ impl Layout {
                             layout.need(&rule.key, &mut words);
                         }
                     }
-                    Classifier::Matchall(_) => {}
+                    Classifier::Basic(rules) => {
+                        for rule in rules {
+                            ematch::need(&rule.ematches, device, &mut words)?;
+                        }
+                    }
+                    Classifier::Matchall(_) | Classifier::Fw(_) => {}
                 }
             }
         }

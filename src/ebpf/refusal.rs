@@ -69,6 +69,15 @@ pub enum Reason {
          the kernel's own tc do this rule"
     )]
     Police,
+    /// A match of a basic filter that a program has no answer to.
+    #[error(
+        "basic asks {what}, which the program does not know. Use cmp, u32 or nbyte with layer link or network, or flower for ports and \
+         tags; or let the kernel's own tc do this rule"
+    )]
+    Ematch {
+        /// What it asks.
+        what: &'static str,
+    },
     /// gact random.
     #[error("gact random decides anew each time; the program and the forwarder would not agree. Use a fixed control")]
     Random,

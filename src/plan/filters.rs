@@ -1,4 +1,4 @@
-//! u32 over the plan's arrays. It counts and compares; what a match does is in `actions`.
+//! u32 and fw over the plan's arrays. They count and compare; what a match does is in `actions`.
 
 use super::Outlet;
 use super::actions::After;
@@ -71,5 +71,16 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
             self.counters.add(passed, 1);
         }
         Keys::Match
+    }
+
+    /// `fw_classify()`, net/sched/cls_fw.c.
+    pub(super) fn fw_filter(&mut self, mask: u32, rules: Span, view: &mut View<'_, '_>) -> After {
+        let rules = rules.of(&self.plan.fw_rules);
+        let found = rules.binary_search_by_key(&(view.packet.meta.mark & mask), |r| r.handle).ok();
+        let rule = found.map(|at| &rules[at]).filter(|r| r.indev.is_none_or(|device| device == view.place.iif));
+        let Some(rule) = rule else { return After::Control(Control::Continue) };
+        self.counters.add(rule.counters + NodeWord::HIT, 1);
+        self.counters.add(rule.counters + NodeWord::SUCCESS, 1);
+        self.steps(rule.steps, view)
     }
 }

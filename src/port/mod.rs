@@ -14,6 +14,8 @@ mod frame;
 mod gro;
 mod mem;
 pub mod pcap;
+pub mod pcapng;
+mod pcapng_read;
 mod tap;
 mod vnet;
 
@@ -25,6 +27,7 @@ pub use finish::{Lost, Wire};
 pub use frame::{Frame, FramePool, PoolConfig};
 pub use mem::Mem;
 pub use pcap::{PcapError, PcapReader, PcapWriter};
+pub use pcapng::{PcapngPacket, PcapngWriter};
 pub use tap::{Tap, TapConfig};
 
 use std::os::fd::BorrowedFd;

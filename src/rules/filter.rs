@@ -1,6 +1,6 @@
 //! Filters: what a frame is compared with. One [`Filter`] is what the kernel calls a `tcf_proto`: all nodes of one prio.
 
-use super::{ActionId, FlowerRule};
+use super::{ActionId, EmatchTerm, FlowerRule};
 use crate::types::{DeviceId, Protocol};
 
 /// All that one prio of a chain holds: one protocol, one kind.
@@ -22,6 +22,8 @@ impl Filter {
             Classifier::U32(nodes) => nodes.iter().map(|n| n.actions.as_slice()).collect(),
             Classifier::Flower(rules) => rules.iter().map(|r| r.actions.as_slice()).collect(),
             Classifier::Matchall(rule) => rule.iter().map(|r| r.actions.as_slice()).collect(),
+            Classifier::Fw(fw) => fw.rules().iter().map(|r| r.actions.as_slice()).collect(),
+            Classifier::Basic(rules) => rules.iter().map(|r| r.actions.as_slice()).collect(),
         };
         lists.into_iter().flatten().copied()
     }
@@ -38,6 +40,10 @@ pub enum Classifier {
     Flower(Vec<FlowerRule>),
     /// `matchall`: at most one.
     Matchall(Option<MatchallRule>),
+    /// `fw`.
+    Fw(FwFilter),
+    /// `basic`: rules in the order in which they are tried, the youngest first.
+    Basic(Vec<BasicRule>),
 }
 
 impl Classifier {
@@ -48,6 +54,8 @@ impl Classifier {
             Self::U32(_) => "u32",
             Self::Flower(_) => "flower",
             Self::Matchall(_) => "matchall",
+            Self::Fw(_) => "fw",
+            Self::Basic(_) => "basic",
         }
     }
 }
@@ -189,6 +197,70 @@ pub struct MatchallRule {
     /// `classid`.
     pub classid: Option<u32>,
     /// Executed in order.
+    pub actions: Vec<ActionId>,
+    /// Base of its counter words.
+    pub counters: u32,
+}
+
+/// All fw filters of one prio.
+#[derive(Clone, Debug)]
+pub enum FwFilter {
+    /// Rules by mark.
+    Marks {
+        /// `HANDLE/MASK`: the bits of the mark that are looked up, the same for the whole prio.
+        mask: u32,
+        /// At most one with each mark; in no order.
+        rules: Vec<FwRule>,
+    },
+    /// The old method, `fw` without handle: a mark that names a class of this qdisc ends classification.
+    Classes {
+        /// The upper half of the qdisc's handle, in its place: `0xffff_0000` for ingress and clsact.
+        qdisc: u32,
+    },
+}
+
+impl FwFilter {
+    /// The rules; the old method has none.
+    #[must_use]
+    pub fn rules(&self) -> &[FwRule] {
+        match self {
+            Self::Marks { rules, .. } => rules,
+            Self::Classes { .. } => &[],
+        }
+    }
+
+    /// Whether a mark names a class (`fw_classify()`, net/sched/cls_fw.c: the old method).
+    #[must_use]
+    pub const fn is_class(mark: u32, qdisc: u32) -> bool {
+        mark != 0 && (mark >> 16 == 0 || mark >> 16 == qdisc >> 16)
+    }
+}
+
+/// A fw filter.
+#[derive(Clone, Debug)]
+pub struct FwRule {
+    /// Its handle, which is the mark that it wants (after the mask).
+    pub handle: u32,
+    /// `indev D`: only frames that came in by this device.
+    pub indev: Option<DeviceId>,
+    /// `classid`.
+    pub classid: Option<u32>,
+    /// Executed in order on a match.
+    pub actions: Vec<ActionId>,
+    /// Base of its counter words.
+    pub counters: u32,
+}
+
+/// A basic filter.
+#[derive(Clone, Debug)]
+pub struct BasicRule {
+    /// Its handle, 1, 2, … unless given.
+    pub handle: u32,
+    /// The expression; empty: it matches everything.
+    pub ematches: Vec<EmatchTerm>,
+    /// `classid`.
+    pub classid: Option<u32>,
+    /// Executed in order on a match.
     pub actions: Vec<ActionId>,
     /// Base of its counter words.
     pub counters: u32,

@@ -11,6 +11,7 @@ mod ports;
 mod run;
 mod staging;
 mod step;
+mod taps;
 #[cfg(test)]
 mod tests;
 
@@ -20,3 +21,4 @@ pub use clock::{monotonic_ms, monotonic_ns};
 pub use generation::{Egress, Generation, Lane, OnPass};
 pub use pool::{Last, Pool, PortRef, Worker, WorkerError};
 pub use run::{Ended, Idle, Shared};
+pub use taps::{Fate, Record, Tap, Taps, Watch};

@@ -16,6 +16,7 @@ use super::mail::Letter;
 use super::ports::{Bank, Ports, Slot};
 use super::run::{Ended, Idle, Shared, run};
 use super::step::Engine;
+use super::taps::{Tapping, Taps};
 use crate::limits::{CROSSING_LEN, PORTS_MAX};
 use crate::plan::Plan;
 use crate::port::{Batch, FramePool, Port};
@@ -319,6 +320,7 @@ fn spawn(
         stop: AtomicBool::new(false),
         wake: crossings[index].wake(),
         cells: Arc::clone(&cells),
+        taps: Taps::default(),
         mail: AtomicBool::new(false),
         letters,
     });
@@ -330,6 +332,7 @@ fn spawn(
         old_boxes: Vec::new(),
         leaving: Vec::new(),
         index,
+        taps: Tapping::new(),
         now_ms: 1,
         now_ns: 1,
     };

@@ -15,6 +15,7 @@ use super::clock::monotonic_ns;
 use super::generation::Generation;
 use super::mail::Letter;
 use super::step::{Engine, Rules};
+use super::taps::Taps;
 use crate::limits::PORTS_MAX;
 
 /// How long an adaptive worker spins without a frame before it sleeps.
@@ -44,6 +45,8 @@ pub struct Shared {
     pub wake: Arc<EventFd>,
     /// What the worker counts.
     pub cells: Arc<WorkerCells>,
+    /// Who wants to see its frames.
+    pub taps: Taps,
     /// Something is in the letter box. Stored after it was put in, cleared before it is taken out.
     pub(super) mail: AtomicBool,
     /// See [`super::mail`].
@@ -86,6 +89,7 @@ pub(super) fn run(mut engine: Engine, shared: &Shared, letters: &Receiver<Letter
     loop {
         engine.now_ns = monotonic_ns();
         engine.now_ms = engine.now_ns as u64 / 1_000_000;
+        engine.taps.look(&shared.taps);
         let worked = engine.step(&rules);
         take_new_rules(&mut rules, shared);
         if shared.mail.load(Ordering::Acquire) && shared.mail.swap(false, Ordering::AcqRel) {

@@ -7,6 +7,7 @@ use super::crossing::{Crossed, Crossing};
 use super::generation::{Egress, Generation, Lane, OnPass};
 use super::mail::Leaving;
 use super::ports::{Bank, Ports};
+use super::taps::{Fate, Tapping};
 use crate::plan::{Disposition, Overlimits, Packet};
 use crate::port::{Batch, Frame, Lost, Wire};
 use crate::rules::CounterSink;
@@ -34,6 +35,8 @@ pub(super) struct Engine {
     /// Ports that are about to go.
     pub leaving: Vec<Leaving>,
     pub index: usize,
+    /// Who wants to see frames.
+    pub taps: Tapping,
     pub now_ms: u64,
     pub now_ns: i64,
 }
@@ -48,13 +51,18 @@ pub(super) struct Came {
 impl Engine {
     /// One round over all ports. True: there was something to do.
     pub fn step(&mut self, rules: &Rules) -> bool {
-        let mut worked = self.take_crossed();
+        // Asked once: a worker that nobody looks at runs code without a trace of it.
+        if self.taps.is_empty() { self.round::<false>(rules) } else { self.round::<true>(rules) }
+    }
+
+    fn round<const TAPPED: bool>(&mut self, rules: &Rules) -> bool {
+        let mut worked = self.take_crossed::<TAPPED>();
         for port in 0..self.ports.len() {
             let Some(lane) = rules.current.lane(port) else { continue };
             let Some(bank) = self.ports.receive(port, &mut self.batch) else { continue };
             worked |= !self.batch.is_empty();
             while let Some(frame) = self.batch.pop() {
-                self.forward(rules, lane, Came { port, bank }, frame);
+                self.forward::<TAPPED>(rules, lane, Came { port, bank }, frame);
             }
         }
         self.ports.flush();
@@ -66,7 +74,10 @@ impl Engine {
     }
 
     /// A received frame, to its end in this worker.
-    fn forward(&mut self, rules: &Rules, lane: Lane, came: Came, mut frame: Frame) {
+    fn forward<const TAPPED: bool>(&mut self, rules: &Rules, lane: Lane, came: Came, mut frame: Frame) {
+        if TAPPED {
+            self.taps.receive(came.port, self.ports.bank(came.bank).pool.data(&frame));
+        }
         let cells = self.counts(came.port);
         bump(&cells.rx_frames, 1);
         bump(&cells.rx_bytes, frame.len() as u64);
@@ -82,16 +93,22 @@ impl Engine {
                 verdict = self.classify(generation, came, &mut frame);
             }
         }
-        self.send_copies(generation, came);
-        match verdict {
+        self.send_copies::<TAPPED>(generation, came);
+        let fate = match verdict {
             Disposition::Transmit { device, overlimits } => {
-                let sent = self.transmit(generation.egress(device), came, frame);
-                if sent.is_err() {
-                    count_overlimits(generation, &overlimits, self.now_ms);
+                match self.transmit::<TAPPED>(generation.egress(device), came, frame) {
+                    Ok(()) => Fate::Sent(Some(device)),
+                    Err(reason) => {
+                        count_overlimits(generation, &overlimits, self.now_ms);
+                        Fate::Dropped(reason)
+                    }
                 }
             }
             Disposition::Stack { .. } => self.pass(lane, came, frame),
             Disposition::Dropped { reason, .. } => self.drop_frame(came, reason, frame),
+        };
+        if TAPPED {
+            self.taps.end(fate, generation.id);
         }
     }
 
@@ -136,13 +153,13 @@ impl Engine {
     }
 
     /// The copies that mirror made while the frame was classified.
-    fn send_copies(&mut self, generation: &Generation, came: Came) {
+    fn send_copies<const TAPPED: bool>(&mut self, generation: &Generation, came: Came) {
         while let Some(ready) = self.ports.bank(came.bank).staging.next() {
             bump(&self.counts(came.port).mirrored, 1);
             let sent = match self.ports.bank(came.bank).pool.alloc_copy(ready.frame()) {
                 Ok(mut frame) => {
                     frame.offload = ready.offload;
-                    self.transmit(generation.egress(ready.device), came, frame)
+                    self.transmit::<TAPPED>(generation.egress(ready.device), came, frame)
                 }
                 Err(reason) => {
                     self.counts(came.port).drop_one(reason);
@@ -166,9 +183,9 @@ impl Engine {
         }
     }
 
-    fn transmit(&mut self, egress: Egress, came: Came, frame: Frame) -> Result<(), DropReason> {
+    fn transmit<const TAPPED: bool>(&mut self, egress: Egress, came: Came, frame: Frame) -> Result<(), DropReason> {
         match egress {
-            Egress::Port(port) => self.hand_over(port, came, frame),
+            Egress::Port(port) => self.hand_over::<TAPPED>(port, came, frame),
             Egress::Crossing { worker, port } => {
                 let sent = self.send_across(worker, port, came, frame);
                 match sent {
@@ -178,7 +195,7 @@ impl Engine {
                 sent
             }
             Egress::None => {
-                self.drop_frame(came, DropReason::TargetDown, frame);
+                let _told_to_the_caller = self.drop_frame(came, DropReason::TargetDown, frame);
                 Err(DropReason::TargetDown)
             }
         }
@@ -203,20 +220,25 @@ impl Engine {
     }
 
     /// To a port of this worker; into its own memory first, if it can send from no other.
-    fn hand_over(&mut self, port: usize, came: Came, frame: Frame) -> Result<(), DropReason> {
-        let sent = match self.ports.slot(port).map(|s| (s.bank, s.port.needs_own_frames())) {
-            Some((bank, true)) if bank != came.bank => self.hand_copies(port, bank, came, frame),
-            Some(_) => match self.ports.with_bank(port, came.bank) {
-                Some((slot, pool)) => slot.port.transmit(pool, frame),
-                None => Err(DropReason::TargetDown),
-            },
-            None => {
-                self.drop_frame(came, DropReason::TargetDown, frame);
-                return Err(DropReason::TargetDown);
-            }
+    fn hand_over<const TAPPED: bool>(&mut self, port: usize, came: Came, frame: Frame) -> Result<(), DropReason> {
+        let Some((bank, needs_own)) = self.ports.slot(port).map(|s| (s.bank, s.port.needs_own_frames())) else {
+            let _told_to_the_caller = self.drop_frame(came, DropReason::TargetDown, frame);
+            return Err(DropReason::TargetDown);
+        };
+        if TAPPED {
+            self.taps.send(port, self.ports.bank(came.bank).pool.data(&frame));
+        }
+        let sent = if needs_own && bank != came.bank {
+            self.hand_copies(port, bank, came, frame)
+        } else {
+            let (slot, pool) = self.ports.with_bank(port, came.bank).expect("the port was there a moment ago");
+            slot.port.transmit(pool, frame)
         };
         let cells = self.counts(came.port);
         bump(if sent.is_ok() { &cells.handed } else { &cells.refused }, 1);
+        if TAPPED {
+            self.taps.sent(sent);
+        }
         sent
     }
 
@@ -250,20 +272,22 @@ impl Engine {
         first.unwrap_or(Ok(()))
     }
 
-    fn pass(&mut self, lane: Lane, came: Came, frame: Frame) {
+    fn pass(&mut self, lane: Lane, came: Came, frame: Frame) -> Fate {
         match lane.on_pass {
             OnPass::KernelHasIt => {
                 bump(&self.counts(came.port).passed, 1);
                 self.ports.bank(came.bank).pool.free(frame);
+                Fate::LeftToKernel
             }
             OnPass::Stranded => self.drop_frame(came, DropReason::Stranded, frame),
             OnPass::NoStack => self.drop_frame(came, DropReason::NoStack, frame),
         }
     }
 
-    fn drop_frame(&mut self, came: Came, reason: DropReason, frame: Frame) {
+    fn drop_frame(&mut self, came: Came, reason: DropReason, frame: Frame) -> Fate {
         self.counts(came.port).drop_one(reason);
         self.ports.bank(came.bank).pool.free(frame);
+        Fate::Dropped(reason)
     }
 
     /// # Panics
@@ -273,14 +297,14 @@ impl Engine {
     }
 
     /// Frames that other workers left for this one's ports.
-    fn take_crossed(&mut self) -> bool {
+    fn take_crossed<const TAPPED: bool>(&mut self) -> bool {
         let mut worked = false;
         for own in 0..=self.old_boxes.len() {
             for _ in 0..crate::limits::BURST_LEN {
                 // Old boxes first: what is in them came earlier.
                 let Some(crossed) = self.own_box(own).receive() else { break };
                 worked = true;
-                self.cross(&crossed);
+                self.cross::<TAPPED>(&crossed);
                 self.own_box(own).done(crossed);
             }
         }
@@ -291,7 +315,7 @@ impl Engine {
         self.old_boxes.get(number).unwrap_or(&self.crossings[self.index])
     }
 
-    fn cross(&mut self, crossed: &Crossed) {
+    fn cross<const TAPPED: bool>(&mut self, crossed: &Crossed) {
         let port = crossed.port;
         // Ports go only when nobody sends by them any more and the boxes are empty.
         let Some((slot, pool)) = self.ports.with_pool(port) else { return };
@@ -299,7 +323,7 @@ impl Engine {
         match pool.alloc_copy(crossed.frame()) {
             Ok(frame) => {
                 let came = Came { port, bank: slot.bank };
-                let _counted = self.hand_over(port, came, frame);
+                let _counted = self.hand_over::<TAPPED>(port, came, frame);
             }
             Err(reason) => slot.cells.drop_one(reason),
         }
@@ -308,7 +332,8 @@ impl Engine {
     /// Handles all frames that wait in the own boxes.
     pub fn empty_boxes(&mut self) {
         for _ in 0..=crate::limits::CROSSING_LEN / crate::limits::BURST_LEN {
-            if !self.take_crossed() {
+            let any = if self.taps.is_empty() { self.take_crossed::<false>() } else { self.take_crossed::<true>() };
+            if !any {
                 return;
             }
             self.ports.flush();

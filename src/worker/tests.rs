@@ -76,6 +76,7 @@ impl Bench {
             old_boxes: Vec::new(),
             leaving: Vec::new(),
             index: 0,
+            taps: super::taps::Tapping::new(),
             now_ms: 5,
             now_ns: 5_000_000,
         };

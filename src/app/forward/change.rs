@@ -55,6 +55,7 @@ impl Running {
             self.take_back(before);
             return Err(error);
         }
+        self.follow_ports();
         if from_zero || ruleset.devices.len() != self.up.len() {
             self.watch(&ruleset.devices);
         }
@@ -242,6 +243,7 @@ impl Running {
         let ports: Vec<(String, PortRef)> = ports.into_iter().map(|(device, port)| (device, port.at)).collect();
         let refs: Vec<PortRef> = ports.iter().map(|(_, at)| at.clone()).collect();
         let removed = self.pool.remove(&refs);
+        self.follow_ports();
         for (device, at) in ports {
             self.past.entry((at.worker, device)).or_default().add(&at.cells);
         }

@@ -8,6 +8,7 @@ use super::attach::{AttachError, Hold, Served};
 use super::ports::{Rules, generations};
 use super::status::{PortStatus, WorkerStatus};
 use super::watch::watch;
+use super::watching::{Watching, end_all};
 use crate::app::config::{Config, Deliver, Poll};
 use crate::app::rules::{HostDevices, RulesError, Runnable, load};
 use crate::host;
@@ -83,6 +84,8 @@ pub struct Running {
     devices: HostDevices,
     pub(super) generation: u64,
     pub(super) up: Arc<[AtomicBool]>,
+    /// Traces and captures.
+    pub(super) watching: Vec<Watching>,
     pub(super) stop_watching: Arc<AtomicBool>,
     /// When it started, on the counters' clock, in ms.
     pub started_ms: u64,
@@ -125,6 +128,7 @@ impl Running {
             devices,
             generation: 0,
             up: Arc::new([]),
+            watching: Vec::new(),
             stop_watching: Arc::default(),
             started_ms,
             state_only,
@@ -299,14 +303,15 @@ impl Running {
         }
         self.pool.switch(id);
         std::thread::sleep(SETTLING);
-        let Self { served, pool, rules, past, mut retired, .. } = self;
+        let Self { served, pool, rules, past, mut retired, watching, .. } = self;
         let (ended, outstanding) = pool.stop();
+        end_all(&watching);
         in_force.iter().for_each(|generation| retired.merge(&generation.cells, &rules.ruleset));
         let workers = ended.iter().enumerate();
         let workers = workers.map(|(index, (shared, _))| super::status::worker(index, shared, &served, &past));
         let outstanding =
             ended.iter().map(|(_, ended)| ended.map(|e| e.outstanding)).sum::<Option<usize>>().map(|n| n + outstanding);
-        Stopped { rules, counters: retired, workers: workers.collect(), outstanding }
+        Stopped { rules, counters: retired, workers: workers.collect(), outstanding, watching }
     }
 
     /// The cores of this many workers: as configured, else the last ones that the process may use; they repeat if there are too few.
@@ -344,6 +349,8 @@ pub struct Stopped {
     pub workers: Vec<WorkerStatus>,
     /// Frames that nobody owns any more and that were not given back, over all workers; `None` if a worker panicked.
     pub outstanding: Option<usize>,
+    /// Traces and captures that were running.
+    pub(super) watching: Vec<Watching>,
 }
 
 /// The devices that have any state.

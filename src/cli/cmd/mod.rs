@@ -3,10 +3,12 @@
 pub mod check;
 pub mod control;
 pub mod explain;
+mod hexdump;
 pub mod lab;
 pub mod replay;
 pub mod run;
 pub mod tc;
+pub mod watch;
 
 use std::io::Write;
 

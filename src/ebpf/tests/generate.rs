@@ -1,17 +1,18 @@
 //! Random rulesets and frames that have something to do with each other. It checks nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 
+use crate::ebpf::ematch;
 use crate::rules::filter::{MatchallRule, U32Base, U32Key, U32Mark, U32Node};
 use crate::rules::flower::{FlowerKey, FlowerRule, PortMatch};
 use crate::rules::{
-    Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Filter, Gact, Hook, Mirred, MirredMode,
-    NodeWord, Ruleset, Skbedit, Skbmod,
+    Action, ActionId, ActionInstance, ActionWord, BasicRule, Chain, Classifier, Control, Filter, FwFilter, FwRule,
+    Gact, Hook, Mirred, MirredMode, NodeWord, Ruleset, Skbedit, Skbmod, ematch_random,
 };
 use crate::types::{Device, DeviceId, DeviceKey, Direction, MacAddr, PacketType, Protocol, Topology, ethertype};
 
@@ -262,12 +263,36 @@ impl Maker<'_> {
         Classifier::Flower(rules)
     }
 
+    /// Now and then with matches that a program refuses.
+    fn basic_filter(&mut self) -> Classifier {
+        let rules = (1..self.rng.gen_range(2..4)).map(|handle| {
+            let sample = frame(self.rng, false);
+            let mut ematches = ematch_random::terms(self.rng, &sample);
+            if self.rng.gen_bool(0.9) {
+                while ematch::need(&ematches, "eth0", &mut BTreeSet::new()).is_err() {
+                    ematches = ematch_random::terms(self.rng, &sample);
+                }
+            }
+            let actions = self.actions();
+            BasicRule { handle, ematches, classid: None, actions, counters: self.words(NodeWord::len(0)) }
+        });
+        Classifier::Basic(rules.collect())
+    }
+
+    fn fw_filter(&mut self) -> Classifier {
+        let (actions, counters) = (self.actions(), self.words(NodeWord::len(0)));
+        let rule = FwRule { handle: 1, indev: None, classid: None, actions, counters };
+        Classifier::Fw(FwFilter::Marks { mask: *[u32::MAX, 0].choose(self.rng).unwrap(), rules: vec![rule] })
+    }
+
     fn chain(&mut self) -> Chain {
         let mut chain = Chain::default();
         for prio in 1..=self.rng.gen_range(1..4) {
             let protocols = [ethertype::ALL, 0x0800, 0x0800, 0x0800, 0x86dd, 0x8100, 0x88a8, 0x0806, 4, 1];
             let protocol = Protocol(*protocols.choose(self.rng).unwrap());
-            let classifier = match self.rng.gen_range(0..5) {
+            let classifier = match self.rng.gen_range(0..7) {
+                5 => self.basic_filter(),
+                6 => self.fw_filter(),
                 0..=2 => self.u32_filter(),
                 3 => self.flower_filter(protocol),
                 _ => {

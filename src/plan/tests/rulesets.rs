@@ -10,9 +10,10 @@ use super::flower;
 use super::frames::{ADDRESSES, MACS, pick};
 use crate::rules::police::{Limit, Police, Rate};
 use crate::rules::{
-    Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Csum, Filter, FlowerRule, Gact, Hook,
-    MatchallRule, Mirred, MirredMode, Nat, NodeWord, Pedit, Random, RandomKind, Ruleset, Simple, Skbedit, Skbmod,
-    U32Base, U32Descent, U32Key, U32Link, U32Mark, U32Node, U32Table, U32VariableOffset, Vlan,
+    Action, ActionId, ActionInstance, ActionWord, BasicRule, Chain, Classifier, Control, Csum, Filter, FlowerRule,
+    FwFilter, FwRule, Gact, Hook, MatchallRule, Mirred, MirredMode, Nat, NodeWord, Pedit, Random, RandomKind, Ruleset,
+    Simple, Skbedit, Skbmod, U32Base, U32Descent, U32Key, U32Link, U32Mark, U32Node, U32Table, U32VariableOffset, Vlan,
+    ematch_random,
 };
 use crate::types::{
     Checksums, Device, DeviceId, DeviceKey, DeviceKind, Direction, MacAddr, NatRule, PacketType, PeditHeader, PeditKey,
@@ -85,6 +86,8 @@ fn calm(ruleset: &mut Ruleset, restarts: bool) {
                 Classifier::U32(nodes) => nodes.iter().for_each(|n| list(&n.actions)),
                 Classifier::Flower(rules) => rules.iter().for_each(|r| list(&r.actions)),
                 Classifier::Matchall(rule) => rule.iter().for_each(|r| list(&r.actions)),
+                Classifier::Fw(fw) => fw.rules().iter().for_each(|r| list(&r.actions)),
+                Classifier::Basic(rules) => rules.iter().for_each(|r| list(&r.actions)),
             }
         }
         copies * if restarts { 8 } else { 1 }
@@ -308,7 +311,9 @@ impl Maker<'_> {
             )),
             _ => Protocol(self.rng.r#gen()),
         };
-        let classifier = match self.rng.gen_range(0..8) {
+        let classifier = match self.rng.gen_range(0..11) {
+            8 => Classifier::Fw(self.fw(actions)),
+            9 | 10 => Classifier::Basic((1..self.rng.gen_range(1..4)).map(|n| self.basic(n, actions)).collect()),
             0..=3 => Classifier::U32((0..self.rng.gen_range(0..6)).map(|n| self.node(n, actions)).collect()),
             4..=6 => {
                 let count = self.rng.gen_range(0..6);
@@ -323,6 +328,29 @@ impl Maker<'_> {
             })),
         };
         Filter { prio, protocol, classifier }
+    }
+
+    fn fw(&mut self, actions: &[ActionInstance]) -> FwFilter {
+        if self.chance(0.2) {
+            return FwFilter::Classes { qdisc: pick(self.rng, &[0xffff_0000, 0x0001_0000, 0]) };
+        }
+        // 0, which no front end makes, is the mark of most frames.
+        let rules = (0..self.rng.gen_range(0..8)).map(|handle| FwRule {
+            handle,
+            indev: self.maybe(0.25, Self::device),
+            classid: None,
+            actions: self.list(actions),
+            counters: self.words(NodeWord::len(0)),
+        });
+        let rules = rules.rev().collect();
+        FwFilter::Marks { mask: pick(self.rng, &[u32::MAX, 7, 6]), rules }
+    }
+
+    fn basic(&mut self, handle: u32, actions: &[ActionInstance]) -> BasicRule {
+        let sample = self.sample();
+        let ematches = if self.chance(0.05) { Vec::new() } else { ematch_random::terms(self.rng, &sample) };
+        let actions = self.list(actions);
+        BasicRule { handle, ematches, classid: None, actions, counters: self.words(NodeWord::len(0)) }
     }
 
     fn list(&mut self, actions: &[ActionInstance]) -> Vec<ActionId> {

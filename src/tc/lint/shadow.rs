@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::view::View;
 use super::{Warning, warn};
-use crate::rules::{FlowerField, FlowerKey, U32Base};
+use crate::rules::ematch::ematches;
+use crate::rules::{Ematch, EmatchTerm, FlowerField, FlowerKey, U32Base};
 use crate::tc::store::{Body, ProtoKind};
 use crate::types::{DeviceId, Direction, ethertype};
 
@@ -39,7 +40,11 @@ pub fn shadowed(views: &[View<'_>], out: &mut Vec<Warning>) {
 /// In the order of evaluation: prio, then node.
 fn ordered<'a, 'b>(views: &'a [View<'b>]) -> Vec<&'a View<'b>> {
     let mut list: Vec<&View<'b>> = views.iter().collect();
-    list.sort_by_key(|v| (v.proto.prio, v.entry.handle));
+    // Of basic the youngest comes first.
+    list.sort_by_key(|v| {
+        let within = if v.proto.kind == ProtoKind::Basic { !v.entry.sequence } else { v.entry.handle.into() };
+        (v.proto.prio, within)
+    });
     list
 }
 
@@ -56,8 +61,20 @@ fn takes_all(first: &View<'_>, later: &View<'_>) -> bool {
             (Some(first), Some(later)) => flower_takes_all(first, later),
             _ => false,
         },
-        (ProtoKind::U32, ProtoKind::Flower | ProtoKind::Matchall) | (ProtoKind::Flower, _) => false,
+        (ProtoKind::Basic, ProtoKind::Basic) => {
+            matches!((&first.entry.body, &later.entry.body), (Body::Basic { ematches }, Body::Basic { ematches: other })
+                if ematches.is_empty() || ematches == other && looks_at_bytes_only(ematches))
+        }
+        (ProtoKind::Basic, _) => matches!(&first.entry.body, Body::Basic { ematches } if ematches.is_empty()),
+        (ProtoKind::U32 | ProtoKind::Flower | ProtoKind::Fw, _) => false,
     }
+}
+
+/// What travels with a frame is changed more often than its bytes (`skbedit mark … continue`), and `random` is another each time.
+fn looks_at_bytes_only(terms: &[EmatchTerm]) -> bool {
+    let mut only = true;
+    ematches(terms, &mut |ematch| only &= !matches!(ematch, Ematch::Meta(_)));
+    only
 }
 
 /// Every key of `first` must follow from the keys of `later`, bit for bit.

@@ -160,7 +160,7 @@ fn blocks(state: &DeviceState) -> [(Direction, &crate::tc::store::Block); 3] {
 fn flower(body: &Body) -> Option<FlowerKey> {
     match body {
         Body::Flower { written, .. } => Some(written.masked()),
-        Body::U32 { .. } | Body::Matchall => None,
+        Body::U32 { .. } | Body::Matchall | Body::Fw { .. } | Body::Basic { .. } => None,
     }
 }
 
@@ -169,7 +169,7 @@ fn words(body: &Body) -> Vec<U32Key> {
     let Body::Flower { written, .. } = body else {
         return match body {
             Body::U32 { keys, .. } => keys.clone(),
-            Body::Flower { .. } | Body::Matchall => Vec::new(),
+            Body::Flower { .. } | Body::Matchall | Body::Fw { .. } | Body::Basic { .. } => Vec::new(),
         };
     };
     let key = written.masked();

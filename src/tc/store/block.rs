@@ -2,7 +2,7 @@
 
 use super::actions::ActionSlot;
 use super::flower::FlowerIndex;
-use crate::rules::{FlowerKey, U32Descent, U32Key, U32Mark};
+use crate::rules::{EmatchTerm, FlowerKey, U32Descent, U32Key, U32Mark};
 use crate::types::DeviceId;
 
 /// A filter block: chains in the order in which they were made.
@@ -42,6 +42,8 @@ pub struct Proto {
     pub entries: Vec<Entry>,
     /// flower: keys and masks in use.
     pub flower: FlowerIndex,
+    /// fw: the mask of all its handles; `None` in the old method.
+    pub mask: Option<u32>,
 }
 
 /// The kinds of filter.
@@ -53,6 +55,10 @@ pub enum ProtoKind {
     Flower,
     /// `matchall`.
     Matchall,
+    /// `fw`.
+    Fw,
+    /// `basic`.
+    Basic,
 }
 
 impl ProtoKind {
@@ -63,6 +69,8 @@ impl ProtoKind {
             Self::U32 => "u32",
             Self::Flower => "flower",
             Self::Matchall => "matchall",
+            Self::Fw => "fw",
+            Self::Basic => "basic",
         }
     }
 }
@@ -84,7 +92,7 @@ pub struct Entry {
     pub counters: u32,
     /// Line of the script that made it; 0: none.
     pub line: usize,
-    /// When it was made: larger is later.
+    /// When it was made: larger is later. fw and basic: one that takes another's place takes its age.
     pub sequence: u64,
     /// What its kind adds.
     pub body: Body,
@@ -119,6 +127,16 @@ pub enum Body {
     },
     /// `matchall`.
     Matchall,
+    /// `fw`.
+    Fw {
+        /// `indev`.
+        indev: Option<DeviceId>,
+    },
+    /// `basic`.
+    Basic {
+        /// The expression.
+        ematches: Vec<EmatchTerm>,
+    },
 }
 
 impl Block {
@@ -169,6 +187,22 @@ impl Proto {
             Some(last) if last.handle < handle => Err(self.entries.len()),
             _ => self.entries.binary_search_by_key(&handle, |e| e.handle),
         }
+    }
+
+    /// Its nodes in the order in which the kernel lists them (`tp->ops->walk()`).
+    #[must_use]
+    pub fn listed(&self) -> Vec<&Entry> {
+        let mut list: Vec<&Entry> = self.entries.iter().collect();
+        match self.kind {
+            ProtoKind::U32 | ProtoKind::Flower | ProtoKind::Matchall => {}
+            // By hash (`fw_hash()`), then the youngest first.
+            ProtoKind::Fw => list.sort_by_key(|e| {
+                let hash = e.handle ^ e.handle >> 16;
+                ((hash ^ hash >> 8) & 0xff, std::cmp::Reverse(e.sequence))
+            }),
+            ProtoKind::Basic => list.sort_by_key(|e| std::cmp::Reverse(e.sequence)),
+        }
+        list
     }
 
     /// The lowest handle in a range that is free.

@@ -31,7 +31,7 @@ impl Store {
         let template = match &command.target.kind {
             None => None,
             Some(Kind::Flower(spec)) => Some(self.flower_key(netns, spec)?),
-            Some(Kind::U32(_) | Kind::Matchall(_) | Kind::Unknown(_)) => {
+            Some(Kind::U32(_) | Kind::Matchall(_) | Kind::Fw(_) | Kind::Basic(_) | Kind::Unknown(_)) => {
                 let text = "Chain templates are not supported with specified classifier";
                 return Err(TcError::kernel(text, "only flower has templates").at(command.target.kind_token));
             }

@@ -56,7 +56,7 @@ impl Store {
                 gone = None;
                 self.delete_u32(place, handle)?
             }
-            Kind::Flower(_) | Kind::Matchall(_) | Kind::Unknown(_) => {
+            Kind::Flower(_) | Kind::Matchall(_) | Kind::Fw(_) | Kind::Basic(_) | Kind::Unknown(_) => {
                 let proto = &mut self.chain_mut(place).protos[at];
                 let entry = proto.position(handle).map_err(|_| {
                     TcError::kernel("Specified filter handle not found", "tc filter show lists the handles")

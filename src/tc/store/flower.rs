@@ -72,7 +72,7 @@ fn hash(key: &FlowerKey) -> u64 {
 fn masked_key(entry: &Entry) -> Option<FlowerKey> {
     match &entry.body {
         Body::Flower { written, .. } => Some(written.masked()),
-        Body::U32 { .. } | Body::Matchall => None,
+        Body::U32 { .. } | Body::Matchall | Body::Fw { .. } | Body::Basic { .. } => None,
     }
 }
 
@@ -163,6 +163,6 @@ impl Store {
 fn place_of(entry: &Entry) -> u64 {
     match &entry.body {
         Body::Flower { place_in_mask, .. } => *place_in_mask,
-        Body::U32 { .. } | Body::Matchall => entry.sequence,
+        Body::U32 { .. } | Body::Matchall | Body::Fw { .. } | Body::Basic { .. } => entry.sequence,
     }
 }

@@ -7,7 +7,7 @@ use crate::rules::NodeWord;
 use crate::tc::action::{ActionParams, ActionSpec};
 use crate::tc::error::TcError;
 use crate::tc::filter::matchall::MatchallSpec;
-use crate::tc::filter::{Common, Kind};
+use crate::tc::filter::{Common, Kind, fw};
 
 impl Store {
     /// tc looks devices up while it parses, before it asks the kernel for anything.
@@ -16,7 +16,12 @@ impl Store {
         kind: Option<&Kind>,
         devices: &dyn Devices,
     ) -> Result<(), TcError> {
-        kind.map_or(Ok(()), |kind| Self::check_devices(netns, &common(kind).actions, devices))
+        let Some(kind) = kind else { return Ok(()) };
+        let checked = Self::check_devices(netns, &common(kind).actions, devices);
+        match kind {
+            Kind::Fw(_) => checked.map_err(|e| e.renamed("Illegal \"action\"", fw::ILLEGAL_ACTION)),
+            Kind::U32(_) | Kind::Flower(_) | Kind::Matchall(_) | Kind::Basic(_) | Kind::Unknown(_) => checked,
+        }
     }
 
     /// The same for a list of actions.
@@ -41,7 +46,11 @@ impl Store {
             Kind::U32(spec) => self.change_u32(netns, place, at, spec),
             Kind::Flower(spec) => self.change_flower(netns, place, at, spec),
             Kind::Matchall(spec) => self.change_matchall(netns, place, at, spec),
-            Kind::Unknown(_) => Err(TcError::kernel("TC classifier not found", "use u32, flower or matchall")),
+            Kind::Fw(spec) => self.change_fw(netns, place, at, spec),
+            Kind::Basic(spec) => self.change_basic(netns, place, at, spec),
+            Kind::Unknown(_) => {
+                Err(TcError::kernel("TC classifier not found", "use u32, flower, matchall, basic or fw"))
+            }
         }
     }
 
@@ -125,6 +134,8 @@ fn common(kind: &Kind) -> &Common {
         Kind::U32(spec) => &spec.common,
         Kind::Flower(spec) => &spec.common,
         Kind::Matchall(spec) => &spec.common,
+        Kind::Fw(spec) => &spec.common,
+        Kind::Basic(spec) => &spec.common,
         Kind::Unknown(_) => &NONE,
     }
 }

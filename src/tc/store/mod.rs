@@ -8,6 +8,7 @@ mod delete;
 mod filters;
 mod flower;
 mod kinds;
+mod marks;
 mod qdiscs;
 mod snapshot;
 mod standalone;
@@ -280,10 +281,12 @@ impl Store {
 
 /// `tcf_change_indev()`.
 fn check_indev(netns: Option<&str>, kind: Option<&super::filter::Kind>, devices: &dyn Devices) -> Result<(), TcError> {
+    use super::filter::Kind;
     let indev = match kind {
-        Some(super::filter::Kind::U32(spec)) => &spec.indev,
-        Some(super::filter::Kind::Flower(spec)) => &spec.indev,
-        Some(super::filter::Kind::Matchall(_) | super::filter::Kind::Unknown(_)) | None => &None,
+        Some(Kind::U32(spec)) => &spec.indev,
+        Some(Kind::Flower(spec)) => &spec.indev,
+        Some(Kind::Fw(spec)) => &spec.indev,
+        Some(Kind::Matchall(_) | Kind::Basic(_) | Kind::Unknown(_)) | None => &None,
     };
     match indev {
         Some(word) if !devices.exists(&DeviceKey::new(netns, &word.text)) => {

@@ -7,9 +7,10 @@ use super::block::{Block, Body, Entry, Proto, ProtoKind};
 use super::qdiscs::BlockId;
 use super::{DeviceState, Store};
 use crate::rules::{
-    ActionId, ActionInstance, Chain, Classifier, Filter, FlowerRule, Hook, MatchallRule, Ruleset, U32Link, U32Node,
-    U32Table,
+    ActionId, ActionInstance, BasicRule, Chain, Classifier, Filter, FlowerRule, FwFilter, FwRule, Hook, MatchallRule,
+    Ruleset, U32Link, U32Node, U32Table,
 };
+use crate::tc::command::Parent;
 use crate::types::{DeviceId, Direction, Protocol};
 
 /// What filters name, as positions in the ruleset.
@@ -17,6 +18,8 @@ struct Ids<'a> {
     actions: &'a HashMap<ActionSlot, ActionId>,
     /// u32 tables of one qdisc, by their ids.
     tables: HashMap<u32, u32>,
+    /// Handle of that qdisc.
+    qdisc: u32,
 }
 
 impl Store {
@@ -35,7 +38,11 @@ impl Store {
             let [on_hook, on_root] = [BlockId::Ingress, BlockId::Root].map(|block| {
                 let made = &state.u32(block).tables;
                 let tables = (u32_tables.len() as u32..).zip(made).map(|(at, t)| (t.id, at)).collect();
-                let ids = Ids { actions: &slots, tables };
+                let qdisc = match block {
+                    BlockId::Ingress | BlockId::Egress => Parent::INGRESS_QDISC.0,
+                    BlockId::Root => state.label(block).0,
+                };
+                let ids = Ids { actions: &slots, tables, qdisc };
                 u32_tables.extend(made.iter().map(|t| u32_table(device, t, &ids)));
                 ids
             });
@@ -75,6 +82,11 @@ fn filter(proto: &Proto, ids: &Ids<'_>) -> Filter {
         ProtoKind::U32 => Classifier::U32(proto.entries.iter().filter_map(|e| u32_node(e, ids)).collect()),
         ProtoKind::Flower => Classifier::Flower(flower_rules(proto, ids)),
         ProtoKind::Matchall => Classifier::Matchall(proto.entries.first().map(|e| matchall(e, ids))),
+        ProtoKind::Fw => Classifier::Fw(match proto.mask {
+            None => FwFilter::Classes { qdisc: ids.qdisc },
+            Some(mask) => FwFilter::Marks { mask, rules: proto.entries.iter().filter_map(|e| fw(e, ids)).collect() },
+        }),
+        ProtoKind::Basic => Classifier::Basic(proto.listed().into_iter().filter_map(|e| basic(e, ids)).collect()),
     };
     Filter { prio: proto.prio, protocol: Protocol(proto.protocol), classifier }
 }
@@ -95,6 +107,28 @@ fn u32_node(entry: &Entry, ids: &Ids<'_>) -> Option<U32Node> {
         classid: entry.classid,
         actions: action_ids(entry, ids),
         link,
+        counters: entry.counters,
+    })
+}
+
+fn fw(entry: &Entry, ids: &Ids<'_>) -> Option<FwRule> {
+    let Body::Fw { indev } = &entry.body else { return None };
+    Some(FwRule {
+        handle: entry.handle,
+        indev: *indev,
+        classid: entry.classid,
+        actions: action_ids(entry, ids),
+        counters: entry.counters,
+    })
+}
+
+fn basic(entry: &Entry, ids: &Ids<'_>) -> Option<BasicRule> {
+    let Body::Basic { ematches } = &entry.body else { return None };
+    Some(BasicRule {
+        handle: entry.handle,
+        ematches: ematches.clone(),
+        classid: entry.classid,
+        actions: action_ids(entry, ids),
         counters: entry.counters,
     })
 }
