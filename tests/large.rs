@@ -22,6 +22,7 @@ fn fifty_megabytes_pass_both_ways_in_super_frames_and_nobody_complains() {
     for way in WAYS {
         let Some(_testbed) = way.testbed() else { return };
         let before = left::state();
+        let said_before = complaints(APPLICATION);
         let forwarder = way.start(&[]);
         tcp_both_ways(CAMERA, APPLICATION, CLOUD_ADDRESS, 12345, 50 * MB);
         let (in_long, out_long) = super_frames(5 * MB);
@@ -33,7 +34,7 @@ fn fifty_megabytes_pass_both_ways_in_super_frames_and_nobody_complains() {
             _af_xdp => assert!(out_long == 0, "{way:?}: {in_long} in, {out_long} out"),
         }
         assert_eq!(complaints(MEC), (0, 0), "the MEC box answered what was not for it");
-        assert_eq!(complaints(APPLICATION), (0, 0), "the application got what is not for it");
+        assert_eq!(complaints(APPLICATION), said_before, "the application got what is not for it");
         assert_eq!(complaints(CLOUD), (0, 0), "the cloud got what the edge has taken");
         forwarder.stop();
         left::assert_nothing(&before);
