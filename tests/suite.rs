@@ -10,6 +10,7 @@ mod faults;
 mod forward;
 mod golden;
 mod inkernel;
+mod large;
 mod lifecycle;
 mod live;
 mod support;
