@@ -1,6 +1,7 @@
 //! `viscum check`: what is legal and surely not meant. It reads a store and facts about devices; it refuses nothing.
 
 mod flags;
+mod marks;
 mod paths;
 mod ports;
 mod shadow;
@@ -58,9 +59,11 @@ pub fn lint(store: &Store, facts: &Facts<'_>) -> Vec<Warning> {
         ports::assumptions(view, &mut warnings);
         flags::impossible(view, &mut warnings);
         ports::beyond_header(view, &mut warnings);
+        marks::protocol_order(view, &mut warnings);
         paths::missing_device(store, view, facts, &mut warnings);
         paths::packet_type(store, view, facts, &mut warnings);
     }
+    marks::unset(store, &views, &mut warnings);
     shadow::shadowed(&views, &mut warnings);
     paths::loops(store, &views, facts, &mut warnings);
     paths::same_direction(store, &views, facts, &mut warnings);
