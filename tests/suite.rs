@@ -2,9 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod bench;
 mod cli;
 mod differential;
 mod errors;
+mod faults;
 mod forward;
 mod golden;
 mod lifecycle;
