@@ -9,6 +9,7 @@ mod errors;
 mod faults;
 mod forward;
 mod golden;
+mod large;
 mod lifecycle;
 mod live;
 mod support;
