@@ -306,11 +306,12 @@ impl Maker<'_> {
         for prio in 1..=self.rng.gen_range(1..4) {
             let protocols = [ethertype::ALL, 0x0800, 0x0800, 0x0800, 0x86dd, 0x8100, 0x88a8, 0x0806, 4, 1];
             let protocol = Protocol(*protocols.choose(self.rng).unwrap());
-            let classifier = match self.rng.gen_range(0..7) {
-                5 => self.basic_filter(),
-                6 => self.fw_filter(),
-                0..=2 => self.u32_filter(),
-                3 => self.flower_filter(protocol),
+            let classifier = match self.rng.gen_range(0..12) {
+                // fw, which matches nothing here, only now and then.
+                10 if self.rng.gen_bool(0.4) => self.fw_filter(),
+                10 | 11 => self.basic_filter(),
+                0..=5 => self.u32_filter(),
+                6 | 7 => self.flower_filter(protocol),
                 _ => {
                     let actions = self.actions();
                     let counters = self.words(NodeWord::len(0));
