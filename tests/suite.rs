@@ -10,6 +10,8 @@ mod faults;
 mod forward;
 mod fuzz;
 mod golden;
+mod inkernel;
+mod large;
 mod lifecycle;
 mod live;
 mod support;
