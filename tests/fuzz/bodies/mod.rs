@@ -7,6 +7,7 @@ mod config;
 mod control;
 mod frames;
 mod grammar;
+mod grammar_actions;
 mod pcap;
 mod state;
 
