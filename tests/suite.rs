@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod bench;
 mod cli;
 mod differential;
 mod errors;
 mod faults;
 mod forward;
 mod golden;
+mod large;
 mod lifecycle;
 mod live;
 mod support;
