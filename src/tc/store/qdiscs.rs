@@ -1,14 +1,13 @@
-//! Qdiscs: which device has which hooks (net/sched/sch_api.c, sch_ingress.c). Root qdiscs are kept by name only.
-
-use std::fmt::Write as _;
+//! Qdiscs: which device has which hooks (net/sched/sch_api.c, sch_ingress.c). All others are remembered and do nothing.
 
 use super::Store;
 use super::block::Block;
 use super::u32::U32Common;
-use crate::tc::command::{Parent, Verb, Word};
+use crate::tc::command::Parent;
 use crate::tc::error::TcError;
-use crate::tc::number::classid_text;
-use crate::tc::qdisc::{INGRESS_PARENT, QdiscCommand, is_known, takes_filters};
+use crate::tc::qdisc::{
+    INGRESS_PARENT, Options, QdiscCommand, QdiscVerb, check_class, is_known, refused, takes_filters,
+};
 use crate::types::{DeviceId, DeviceKey};
 
 /// Which of the two hook qdiscs a device has.
@@ -31,13 +30,17 @@ impl IngressKind {
     }
 }
 
-/// A root qdisc: it does nothing here except that filters hang on it.
+/// A qdisc that does nothing here, except that filters hang on a root qdisc.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RootQdisc {
+pub struct Qdisc {
     /// Its kind.
     pub kind: String,
     /// `N:` as `N << 16`.
     pub handle: u32,
+    /// `root`, or the class that it hangs on.
+    pub parent: Parent,
+    /// What it was told.
+    pub options: Options,
 }
 
 /// What is attached to a device.
@@ -47,8 +50,14 @@ pub struct DeviceState {
     pub ingress: Option<IngressKind>,
     /// It once had one: the kernel then complains differently.
     pub had_ingress: bool,
+    /// The shared blocks that stand in for `ingress_block` and `egress_block`: see [`Store::shared`].
+    pub shared: [Option<DeviceId>; 2],
+    /// Of a shared block, which is kept like a device: its number.
+    pub shared_index: Option<u32>,
     /// The root qdisc, if it was set.
-    pub root: Option<RootQdisc>,
+    pub root: Option<Qdisc>,
+    /// Qdiscs below it.
+    pub children: Vec<Qdisc>,
     /// Filters of the ingress hook.
     pub ingress_block: Block,
     /// Filters of clsact's egress hook.
@@ -109,14 +118,51 @@ impl DeviceState {
         }
     }
 
-    /// The parent that the kernel reports for filters of a place.
+    /// The parent that the kernel reports for filters of a place: the one that the last filter there was added by (`block->classid`).
     #[must_use]
     pub fn label(&self, id: BlockId) -> Parent {
+        match self.block(id).parent {
+            Some(parent) if parent != Parent(0) => parent,
+            Some(_) | None => self.handle(id),
+        }
+    }
+
+    /// The parent that names a place: the qdisc, or its hook if it has two.
+    #[must_use]
+    pub fn handle(&self, id: BlockId) -> Parent {
         match (id, self.ingress) {
             (BlockId::Ingress, Some(IngressKind::Clsact)) => Parent::INGRESS,
             (BlockId::Ingress, _) => Parent::INGRESS_QDISC,
             (BlockId::Egress, _) => Parent::EGRESS,
             (BlockId::Root, _) => Parent(self.root.as_ref().map_or(0, |r| r.handle)),
+        }
+    }
+
+    /// The qdisc with this handle (`qdisc_lookup()`), the hooks aside.
+    fn find_handle(&self, handle: u32) -> Option<&Qdisc> {
+        self.root.iter().chain(&self.children).find(|q| q.handle == handle)
+    }
+
+    /// What hangs on a class (`qdisc_leaf()`); `None`: nothing that was set.
+    fn leaf(&self, class: Parent) -> Result<Option<&Qdisc>, TcError> {
+        let missing = || refused("Failed to find specified qdisc", "tc qdisc show lists the handles");
+        let (major, minor) = (class.0 & 0xffff_0000, class.0 & 0xffff);
+        if major == Parent::INGRESS_QDISC.0 && self.ingress.is_some() {
+            return Err(refused("Specified class not found", "nothing hangs below ingress or clsact"));
+        }
+        let parent = self.find_handle(major).ok_or_else(missing)?;
+        check_class(&parent.kind, &parent.options, minor)?;
+        Ok(self.children.iter().find(|q| q.parent == class))
+    }
+
+    /// Takes away what hangs on a class, and all below that.
+    fn drop_below(&mut self, class: Parent) {
+        let mut gone: Vec<Parent> = vec![class];
+        while let Some(class) = gone.pop() {
+            let is_below =
+                |q: &Qdisc| q.parent == class || class.0 & 0xffff == 0 && q.parent.0 & 0xffff_0000 == class.0;
+            gone.extend(self.children.iter().filter(|q| is_below(q)).map(|q| Parent(q.handle)));
+            self.children.retain(|q| !is_below(q));
         }
     }
 
@@ -157,24 +203,27 @@ impl DeviceState {
 }
 
 impl Store {
-    /// `qdisc add|change|replace|del`; what is to be said about it.
+    /// `qdisc add|change|replace|link|del`; what is to be said about it.
     pub(super) fn qdisc(&mut self, netns: Option<&str>, command: &QdiscCommand) -> Result<Vec<String>, TcError> {
         let Some(device) = &command.device else {
             return Err(refused("Cannot find specified device", "say which device: dev DEVICE"));
         };
         let id = self.device_id(&DeviceKey::new(netns, &device.text));
+        self.states.entry(id).or_default();
         if command.parent == INGRESS_PARENT {
-            return self.ingress_qdisc(id, command).map(|()| Vec::new());
+            return self.ingress_qdisc(netns, id, command).map(|()| Vec::new());
         }
-        if command.parent != Parent::ROOT {
-            let token = command.kind.as_ref().map_or(device.token, |k| k.token);
-            return Err(TcError::unsupported("qdiscs below the root qdisc", token));
+        if command.verb == QdiscVerb::Delete {
+            return self.delete_qdisc(id, command).map(|()| Vec::new());
         }
-        self.root_qdisc(id, command)
+        let kind = self.put_qdisc(id, command)?;
+        let key = self.device_key(id);
+        let what = if command.parent == Parent::ROOT { "root qdisc" } else { "qdisc" };
+        Ok(vec![format!("{what} {kind} of {key} has no effect here: viscum does not queue")])
     }
 
-    fn ingress_qdisc(&mut self, device: DeviceId, command: &QdiscCommand) -> Result<(), TcError> {
-        let state = self.states.entry(device).or_default();
+    fn ingress_qdisc(&mut self, netns: Option<&str>, device: DeviceId, command: &QdiscCommand) -> Result<(), TcError> {
+        let state = &self.states[&device];
         let kind = match command.kind.as_ref().map(|k| k.text.as_str()) {
             Some("ingress") => Some(IngressKind::Ingress),
             Some("clsact") => Some(IngressKind::Clsact),
@@ -182,96 +231,204 @@ impl Store {
             None => None,
         };
         match (command.verb, state.ingress) {
-            (Verb::Delete, None) if state.had_ingress => {
+            (QdiscVerb::Delete, None) if state.had_ingress && command.handle == 0 => {
+                Err(refused("Cannot delete qdisc with handle of zero", "the device has no ingress or clsact qdisc"))
+            }
+            (QdiscVerb::Delete, None) if state.had_ingress => {
                 Err(refused("Invalid handle", "the device has no ingress or clsact qdisc"))
             }
-            (Verb::Delete, None) => {
+            (QdiscVerb::Delete, None) => {
                 let hint = "the device has no ingress or clsact qdisc";
                 Err(refused("Cannot find specified qdisc on specified device", hint))
             }
-            (Verb::Delete, Some(present)) if kind.is_some_and(|k| k != present) => {
+            (QdiscVerb::Delete, Some(present)) if kind.is_some_and(|k| k != present) => {
                 Err(refused("Invalid qdisc name", format!("the device has {}", present.as_str())))
             }
-            (Verb::Delete, Some(_)) => {
-                state.ingress = None;
-                let blocks = [std::mem::take(&mut state.ingress_block), std::mem::take(&mut state.egress_block)];
-                let common = std::mem::take(&mut state.hook_u32);
-                blocks.into_iter().for_each(|block| self.drop_block(block));
-                self.drop_u32(common);
+            (QdiscVerb::Delete, Some(_)) => {
+                self.drop_hooks(device);
                 Ok(())
             }
-            (Verb::Add, Some(_)) => {
+            (QdiscVerb::Add, Some(_)) => {
                 let hint = "the device has one already; delete it first, or use replace";
                 Err(refused("Exclusivity flag on, cannot modify", hint))
             }
-            (Verb::Replace | Verb::Change, Some(present)) if kind == Some(present) => Ok(()),
-            (Verb::Replace | Verb::Change, Some(present)) => {
+            (QdiscVerb::Replace | QdiscVerb::Change | QdiscVerb::Link, Some(present))
+                if kind.is_none_or(|k| k == present) =>
+            {
+                Ok(())
+            }
+            (QdiscVerb::Replace | QdiscVerb::Change | QdiscVerb::Link, Some(present)) => {
                 Err(refused("Invalid qdisc name", format!("the device has {}; delete it first", present.as_str())))
             }
-            (Verb::Change, None) => Err(refused("Qdisc not found. To create specify NLM_F_CREATE flag", "use add")),
-            (Verb::Add | Verb::Replace, None) => {
-                state.ingress = kind;
+            (QdiscVerb::Change | QdiscVerb::Link, None) => {
+                Err(refused("Qdisc not found. To create specify NLM_F_CREATE flag", "use add"))
+            }
+            (QdiscVerb::Add | QdiscVerb::Replace, None) => {
+                let kind =
+                    kind.ok_or_else(|| refused("Specified qdisc kind is unknown", "name it: ingress or clsact"))?;
+                if kind == IngressKind::Ingress && command.blocks[1] != 0 {
+                    return Err(refused(
+                        "Egress block sharing is not supported",
+                        "an ingress qdisc has no egress; use clsact",
+                    ));
+                }
+                if command.blocks[1] != 0 && !state.root_block.is_empty() {
+                    let what = "filters both at clsact's egress and on the root qdisc of a device";
+                    return Err(TcError::unsupported(what, 0));
+                }
+                self.share(netns, device, command.blocks);
+                let state = self.states.entry(device).or_default();
+                state.ingress = Some(kind);
                 state.had_ingress = true;
                 Ok(())
             }
         }
     }
 
-    fn root_qdisc(&mut self, device: DeviceId, command: &QdiscCommand) -> Result<Vec<String>, TcError> {
+    /// The hook qdisc goes, with its filters; shared blocks lose a user.
+    fn drop_hooks(&mut self, device: DeviceId) {
         let state = self.states.entry(device).or_default();
-        if command.verb == Verb::Delete {
-            if state.root.take().is_none() {
-                return Err(refused("Cannot delete qdisc with handle of zero", "no root qdisc was set"));
+        state.ingress = None;
+        let blocks = [std::mem::take(&mut state.ingress_block), std::mem::take(&mut state.egress_block)];
+        let common = std::mem::take(&mut state.hook_u32);
+        let shared = std::mem::take(&mut state.shared);
+        blocks.into_iter().for_each(|block| self.drop_block(block));
+        self.drop_u32(common);
+        shared.into_iter().flatten().for_each(|id| self.unshare(id));
+    }
+
+    /// `tc_modify_qdisc()` for all but the hooks; the kind.
+    fn put_qdisc(&mut self, device: DeviceId, command: &QdiscCommand) -> Result<String, TcError> {
+        let (clid, handle, verb) = (command.parent, command.handle, command.verb);
+        let state = &self.states[&device];
+        let present = match clid {
+            Parent(0) if handle == 0 => return Err(refused("Handle cannot be zero", "say where: root, or parent X")),
+            Parent(0) => {
+                let missing = || refused("Specified qdisc not found", "say where: root, or parent X");
+                Some(state.find_handle(handle).ok_or_else(missing)?)
             }
-            let (block, common) = (std::mem::take(&mut state.root_block), std::mem::take(&mut state.root_u32));
-            self.drop_block(block);
-            self.drop_u32(common);
-            return Ok(Vec::new());
+            Parent::ROOT => state.root.as_ref(),
+            class => state.leaf(class)?,
+        };
+        let kind = command.kind.as_ref().map(|k| k.text.as_str());
+        let is_other = |q: &Qdisc| kind.is_some_and(|k| k != q.kind);
+        let wrong = |q: &Qdisc| refused("Invalid qdisc name", format!("the qdisc there is {}", q.kind));
+        let creates = matches!(verb, QdiscVerb::Add | QdiscVerb::Replace);
+        let moved = || refused("Cannot move an existing qdisc to a different parent", "delete it first");
+        if clid != Parent(0) && present.is_none_or(|q| handle != 0 && q.handle != handle) && handle != 0 {
+            if present.is_some() && !matches!(verb, QdiscVerb::Replace | QdiscVerb::Link) {
+                return Err(refused("NLM_F_REPLACE needed to override", "use replace"));
+            }
+            return match state.find_handle(handle) {
+                None if handle == Parent::INGRESS_QDISC.0 && state.ingress.is_some() => Err(moved()),
+                None => self.create_qdisc(device, command, creates),
+                Some(q) if q.parent != clid => Err(moved()),
+                Some(_) if verb == QdiscVerb::Add => {
+                    Err(refused("Exclusivity flag on, cannot override", "use replace"))
+                }
+                Some(q) if is_other(q) => Err(wrong(q)),
+                Some(q) => Ok(q.kind.clone()),
+            };
+        }
+        let Some(present) = present else { return self.create_qdisc(device, command, creates) };
+        if clid != Parent(0) && handle == 0 && is_other(present) && verb != QdiscVerb::Link {
+            return self.create_qdisc(device, command, true);
+        }
+        if verb == QdiscVerb::Add {
+            return Err(refused("Exclusivity flag on, cannot modify", "there is one already; use replace"));
+        }
+        if is_other(present) {
+            return Err(wrong(present));
+        }
+        let (handle, kind) = (present.handle, present.kind.clone());
+        let mut options = present.options.clone();
+        options.merge(&command.options);
+        options.check(&kind)?;
+        let state = self.states.entry(device).or_default();
+        let all = state.root.iter_mut().chain(&mut state.children);
+        all.filter(|q| q.handle == handle).for_each(|q| q.options = options.clone());
+        Ok(kind)
+    }
+
+    fn create_qdisc(&mut self, device: DeviceId, command: &QdiscCommand, creates: bool) -> Result<String, TcError> {
+        if !creates {
+            return Err(refused("Qdisc not found. To create specify NLM_F_CREATE flag", "use add"));
         }
         let kind = command.kind.as_ref().map_or("", |k| k.text.as_str());
         if !is_known(kind) {
             return Err(refused("Specified qdisc kind is unknown", "use one that Linux has, like fq or prio"));
         }
-        if state.root.is_some() && command.verb == Verb::Add {
-            return Err(refused("Exclusivity flag on, cannot modify", "the device has a root qdisc; use replace"));
+        for (block, name) in command.blocks.into_iter().zip(["Ingress", "Egress"]) {
+            if block != 0 {
+                let hint = "only ingress and clsact share blocks";
+                return Err(refused(&format!("{name} block sharing is not supported"), hint));
+            }
         }
-        let handle = if command.handle == 0 { 0x8001_0000 } else { command.handle };
-        state.root = Some(RootQdisc { kind: kind.to_owned(), handle });
+        command.options.check(kind)?;
+        let handle = if command.handle == 0 { self.free_handle(device) } else { command.handle };
+        let qdisc = Qdisc { kind: kind.to_owned(), handle, parent: command.parent, options: command.options.clone() };
+        let state = self.states.entry(device).or_default();
+        if command.parent == Parent::ROOT {
+            self.drop_root(device);
+            self.states.entry(device).or_default().root = Some(qdisc);
+        } else {
+            state.drop_below(command.parent);
+            state.children.push(qdisc);
+        }
+        Ok(kind.to_owned())
+    }
+
+    /// `qdisc_alloc_handle()`: 8001:, 8002:, … over all devices.
+    fn free_handle(&mut self, device: DeviceId) -> u32 {
+        loop {
+            self.auto_handle = if self.auto_handle == 0xffff_0000 { 0x8001_0000 } else { self.auto_handle + 0x1_0000 };
+            if self.states[&device].find_handle(self.auto_handle).is_none() && self.auto_handle != 0xffff_0000 {
+                return self.auto_handle;
+            }
+        }
+    }
+
+    /// `tc_get_qdisc()` for a deletion.
+    fn delete_qdisc(&mut self, device: DeviceId, command: &QdiscCommand) -> Result<(), TcError> {
+        let state = &self.states[&device];
+        let zero = || refused("Cannot delete qdisc with handle of zero", "none was set there");
+        let found = match command.parent {
+            Parent(0) => {
+                let text = "Failed to find qdisc with specified handle";
+                let found =
+                    state.find_handle(command.handle).ok_or_else(|| refused(text, "say where: root, or parent X"))?;
+                Some(found)
+            }
+            Parent::ROOT => state.root.as_ref(),
+            class => state.leaf(class)?,
+        };
+        let Some(found) = found else {
+            return Err(if command.handle == 0 { zero() } else { refused("Invalid handle", "none was set there") });
+        };
+        if command.handle != 0 && found.handle != command.handle {
+            return Err(refused("Invalid handle", "the qdisc there has another one"));
+        }
+        if command.kind.as_ref().is_some_and(|k| k.text != found.kind) {
+            return Err(refused("Invalid qdisc name", format!("the qdisc there is {}", found.kind)));
+        }
+        if command.parent == Parent(0) {
+            return Err(refused("Classid cannot be zero", "say where: root, or parent X"));
+        }
+        if command.parent == Parent::ROOT {
+            self.drop_root(device);
+        } else {
+            self.states.entry(device).or_default().drop_below(command.parent);
+        }
+        Ok(())
+    }
+
+    /// The root qdisc goes, with what is below it and its filters.
+    fn drop_root(&mut self, device: DeviceId) {
+        let state = self.states.entry(device).or_default();
+        state.root = None;
+        state.children.clear();
         let (block, common) = (std::mem::take(&mut state.root_block), std::mem::take(&mut state.root_u32));
         self.drop_block(block);
         self.drop_u32(common);
-        let key = self.device_key(device);
-        Ok(vec![format!("root qdisc {kind} of {key} has no effect here: viscum does not queue")])
     }
-
-    /// `qdisc show`: the hooks, and root qdiscs without their parameters.
-    pub(super) fn qdisc_listing(&self, netns: Option<&str>, device: Option<&Word>) -> String {
-        let mut out = String::new();
-        for (_, key, state) in self.states() {
-            if key.netns.as_deref() != netns || device.is_some_and(|d| d.text != key.name) {
-                continue;
-            }
-            let dev = if device.is_none() { format!("dev {} ", key.name) } else { String::new() };
-            if let Some(root) = &state.root {
-                let _ = writeln!(out, "qdisc {} {} {dev}root ", root.kind, classid_text(root.handle));
-            }
-            match state.ingress {
-                Some(IngressKind::Ingress) => {
-                    let _ = writeln!(out, "qdisc ingress ffff: {dev}parent ffff:fff1 ---------------- ");
-                }
-                Some(IngressKind::Clsact) => {
-                    let _ = writeln!(out, "qdisc clsact ffff: {dev}parent ffff:fff1 ");
-                }
-                None => {}
-            }
-        }
-        out
-    }
-}
-
-/// tc says no more than this when a qdisc is refused.
-fn refused(text: &str, hint: impl Into<String>) -> TcError {
-    let mut error = TcError::kernel(text, hint);
-    error.messages.truncate(1);
-    error
 }
