@@ -7,6 +7,8 @@ mod differential;
 mod errors;
 mod forward;
 mod golden;
+mod import;
+mod import_live;
 mod lifecycle;
 mod support;
 mod tc;

@@ -6,6 +6,7 @@ pub mod lock;
 pub mod netns;
 mod peer;
 pub mod sysctl;
+pub mod tc;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod control;
 pub mod explain;
+pub mod import;
 pub mod lab;
 pub mod replay;
 pub mod run;
