@@ -40,6 +40,12 @@ pub const U32_KEYS_MAX: usize = 128;
 /// How deep u32 tables link into each other for one frame (`TC_U32_MAXDEPTH`); deeper, the filter ends without a match.
 pub const U32_DEPTH_MAX: usize = 8;
 
+/// Matches and parentheses in the expression of one basic filter; tc's message to the kernel has no room for many more.
+pub const EMATCHES_MAX: usize = 256;
+/// Parentheses in each other in such an expression: `CONFIG_NET_EMATCH_STACK`; deeper, the kernel takes the filter and then matches
+/// everything.
+pub const EMATCH_DEPTH_MAX: usize = 32;
+
 /// How many steps a frame makes in the tables of one u32 filter. The kernel has no bound but the depth; this one is above what a
 /// single bucket can hold, and ends rules that multiply from table to table.
 pub const U32_VISITS_MAX: u32 = 1 << 16;
@@ -51,8 +57,22 @@ pub const RULES_FILE_LEN_MAX: u64 = 256 << 20;
 pub const DEVICE_NAME_LEN_MAX: usize = 15;
 /// Queues (and so workers) of one device that are served.
 pub const QUEUES_MAX: usize = 64;
+/// Ports of one worker.
+pub const PORTS_MAX: usize = 127;
 /// Frames that may wait on their way from one worker to another, for each pair.
 pub const CROSSING_LEN: usize = 1024;
+/// Conditions in one filter of `trace` and `capture`.
+pub const FILTER_TERMS_MAX: usize = 128;
+/// How deep parentheses and `not` nest in such a filter.
+pub const FILTER_DEPTH_MAX: usize = 32;
+/// Traces and captures that may look at one forwarder at the same time.
+pub const TAPS_MAX: usize = 8;
+/// Copies of frames that may wait for one trace or capture.
+pub const TAP_LEN_MAX: usize = 4096;
+/// Bytes that these copies may take together, unless [`TAP_LEN_MIN`] copies take more.
+pub const TAP_BYTES_MAX: usize = 32 << 20;
+/// Copies that always find room.
+pub const TAP_LEN_MIN: usize = 256;
 
 const _: () = assert!(BURST_LEN <= RING_LEN_MIN as usize, "a burst must fit into the smallest ring");
 const _: () = assert!(RING_LEN_MIN.is_power_of_two() && RING_LEN_MAX.is_power_of_two());
@@ -61,3 +81,4 @@ const _: () = assert!(RING_LEN_MIN <= RING_LEN_DEFAULT && RING_LEN_DEFAULT <= RI
 const _: () = assert!(TAGGED_FRAME_LEN_MIN >= ETHERNET_LEN + VLAN_TAG_LEN);
 const _: () = assert!(NETWORK_OFFSET_MAX <= FRAME_HEADROOM + ETHERNET_LEN - VLAN_TAG_LEN, "room for the last tag too");
 const _: () = assert!(CROSSING_LEN >= BURST_LEN);
+const _: () = assert!(TAP_LEN_MIN >= BURST_LEN && TAP_LEN_MIN <= TAP_LEN_MAX);

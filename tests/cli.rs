@@ -176,6 +176,57 @@ fn explain_shows_bytes_beside_values_and_what_actions_changed() {
     assert!(text(&output.stderr).contains("--frame takes a whole frame"), "{}", text(&output.stderr));
 }
 
+/// Linked tables, goto, flower and matchall: each step in text and in JSON, and a frame that is too short for a key.
+#[test]
+fn explain_follows_links_and_chains_and_says_what_a_short_frame_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = dir.path().join("r.tc").display().to_string();
+    let filter = "tc filter add dev a parent ffff:";
+    let lines = [
+        "tc qdisc add dev a ingress".to_owned(),
+        format!("{filter} prio 1 protocol ip handle 1: u32 divisor 1"),
+        format!("{filter} prio 1 protocol ip u32 ht 1: match u16 0x50 0xffff at nexthdr+2 action goto chain 7"),
+        format!("{filter} prio 1 protocol ip u32 match ip protocol 6 0xff link 1: offset at 0 mask 0f00 shift 6"),
+        format!("{filter} chain 7 prio 1 protocol ip flower ip_proto tcp dst_port 81 action drop"),
+        format!("{filter} chain 7 prio 2 protocol all matchall action vlan push id 5 action drop"),
+    ];
+    std::fs::write(&rules, lines.join("\n") + "\n").unwrap();
+    let frame = "020000000002 020000000001 0800 450000280001400040060000 c6120002 c633640a 9c400050 00000001 \
+                 00000000 5002ffff 00000000";
+    let explain = |frame: &str, more: &[&str]| {
+        let output = viscum(None, &[&["explain", "--rules", &rules, "--dev", "a", "--frame", frame], more].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let said = explain(frame, &[]);
+    for part in [
+        "link 1:0: keys there count from 0, nexthdr+ from 20",
+        "match 00000050/0000ffff at nexthdr+0: the frame has 9c400050, masked 00000050: yes",
+        "goto chain 7",
+        "    chain 7\n",
+        "dst_port 81/0xffff: the frame has 80: no",
+        "outer tag none -> VLAN 5 priority 0 (0x8100)",
+        "=> it ends at a: rule",
+        "why: a ingress pref 2 matchall 0x1, action 2 gact: drop",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+    let json: Value = serde_json::from_str(&explain(frame, &["-j"])).unwrap();
+    let mut steps: Vec<&str> = json["steps"].as_array().unwrap().iter().map(|s| s["step"].as_str().unwrap()).collect();
+    let all = "enter chain filter key link key match action chain filter flower filter match action verdict";
+    steps.dedup();
+    assert_eq!(steps.join(" "), all, "{json:#}");
+    assert_eq!(json["why"][0], "a ingress pref 2 matchall 0x1, action 2 gact: drop");
+    let short: String = frame.split(' ').take(6).collect();
+    let said = explain(&short, &[]);
+    assert!(
+        said.contains("cannot be read: the frame ends at 34, bytes 34..38 are needed, so the whole filter ends"),
+        "{said}"
+    );
+    assert!(said.contains("why: a ingress: no filter matched (1 tried), so it passes"), "{said}");
+    assert!(explain(&short, &["-j"]).contains("\"holds\":null"));
+}
+
 /// Every reason that a frame can be dropped for is explained in the README.
 #[test]
 fn the_readme_names_every_drop_reason() {

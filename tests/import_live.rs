@@ -125,7 +125,7 @@ fn u32_hash_tables_links_and_both_hooks_come_back() {
 }
 
 #[test]
-fn what_viscum_has_not_is_a_comment_and_exit_code_3() {
+fn what_import_does_not_read_is_a_comment_and_exit_code_3() {
     if !is_root() {
         return;
     }
@@ -139,8 +139,7 @@ fn what_viscum_has_not_is_a_comment_and_exit_code_3() {
     place.add(&format!("filter add dev d0 ingress prio 1 protocol all bpf bytecode-file {}", object.display()));
     let (code, script) = imported(&place, &[]);
     assert_eq!(code, 3, "{script}");
-    let expected =
-        "# left out: dev d0 ingress protocol all pref 1 bpf chain 0 handle 0x1: viscum has not the classifier bpf";
+    let expected = "# left out: dev d0 ingress protocol all pref 1 bpf chain 0 handle 0x1: import does not read the classifier bpf";
     assert!(script.contains(expected) && script.contains("pref 2 handle ::800 u32"), "{script}");
 }
 

@@ -56,6 +56,8 @@ pub enum Request {
     },
     /// A command, or a batch of them, in tc's words. The answer is a line of JSON for each [`super::tc::Piece`].
     Tc(super::tc::Request),
+    /// Frames, as they come. The answer is a line of JSON for each [`super::watch::Piece`], until either side ends it.
+    Watch(super::watch::Request),
 }
 
 /// Which hook a `show` is about.
@@ -171,15 +173,21 @@ impl Listener {
         Ok(Self { path: path.to_owned(), socket })
     }
 
-    /// Answers clients until the process ends; run it on a thread of its own.
+    /// Answers clients until the process ends; run it on a thread of its own. Who watches frames gets another one.
     pub fn serve(&self, handler: &dyn Handler) {
-        for stream in self.socket.incoming().flatten() {
-            // A client that goes away or sends nonsense is its own problem.
-            let _gone = Self::one(stream, handler);
-        }
+        std::thread::scope(|threads| {
+            for stream in self.socket.incoming().flatten() {
+                // A client that goes away or sends nonsense is its own problem.
+                let _gone = Self::one(stream, handler, threads);
+            }
+        });
     }
 
-    fn one(stream: UnixStream, handler: &dyn Handler) -> std::io::Result<()> {
+    fn one<'scope>(
+        stream: UnixStream,
+        handler: &'scope dyn Handler,
+        threads: &'scope std::thread::Scope<'scope, '_>,
+    ) -> std::io::Result<()> {
         stream.set_read_timeout(Some(CLIENT_TIMEOUT))?;
         stream.set_write_timeout(Some(CLIENT_TIMEOUT))?;
         let mut line = String::new();
@@ -187,6 +195,11 @@ impl Listener {
         input.read_line(&mut line)?;
         let request = match serde_json::from_str(&line) {
             Ok(Request::Tc(request)) => return Self::tc(&stream, input, request, handler),
+            Ok(Request::Watch(request)) => {
+                let watching = std::thread::Builder::new().name("viscum-watching".to_owned());
+                let spawned = watching.spawn_scoped(threads, move || handler.watch(&request, &stream));
+                return spawned.map(drop);
+            }
             Ok(request) => Ok(request),
             Err(e) => Err(Response::failed(format!("the request cannot be read: {e}; is this the same version?"))),
         };
@@ -212,7 +225,7 @@ impl Listener {
     }
 }
 
-fn write_line(mut to: impl Write, what: &impl Serialize) -> std::io::Result<()> {
+pub(super) fn write_line(mut to: impl Write, what: &impl Serialize) -> std::io::Result<()> {
     let mut text = serde_json::to_string(what)?;
     text.push('\n');
     to.write_all(text.as_bytes())
@@ -220,8 +233,11 @@ fn write_line(mut to: impl Write, what: &impl Serialize) -> std::io::Result<()> 
 
 /// Who answers.
 pub trait Handler: Send + Sync {
-    /// The answer to a request other than [`Request::Tc`].
+    /// The answer to a request other than [`Request::Tc`] and [`Request::Watch`].
     fn answer(&self, request: Request) -> Response;
+
+    /// Sends frames to the client until it, or the forwarder, ends.
+    fn watch(&self, request: &super::watch::Request, client: &UnixStream);
 
     /// Runs tc's words, with the text of a batch; returns tc's exit code.
     fn tc(&self, request: &super::tc::Request, text: &str, tell: super::tc::Tell<'_>) -> u8;
@@ -253,7 +269,7 @@ pub fn ask(path: &Path, request: &Request) -> Result<Response, ControlError> {
     serde_json::from_str(&answer).map_err(|e| broken(format!("{e} in {answer:?}")))
 }
 
-fn connect(path: &Path) -> Result<UnixStream, ControlError> {
+pub(super) fn connect(path: &Path) -> Result<UnixStream, ControlError> {
     UnixStream::connect(path).map_err(|source| ControlError::Connect { path: path.to_owned(), source })
 }
 
@@ -312,6 +328,10 @@ mod tests {
     impl Handler for Echo {
         fn answer(&self, request: Request) -> Response {
             Response::done(format!("{request:?}"))
+        }
+
+        fn watch(&self, _request: &crate::app::watch::Request, client: &UnixStream) {
+            write_line(client, &crate::app::watch::Piece::End { ok: true, text: "seen".to_owned() }).unwrap();
         }
 
         fn tc(&self, request: &crate::app::tc::Request, text: &str, tell: crate::app::tc::Tell<'_>) -> u8 {

@@ -11,3 +11,4 @@ pub mod rules;
 pub mod run;
 pub mod show;
 pub mod tc;
+pub mod watch;

@@ -125,12 +125,12 @@ pub fn load(
 }
 
 /// Rules that can run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Runnable {
     /// The state behind them.
-    pub store: Store,
+    pub store: Arc<Store>,
     /// All rules, bypassed ones as well.
-    pub ruleset: Ruleset,
+    pub ruleset: Arc<Ruleset>,
     /// Devices whose ingress filters are taken away for now.
     pub bypassed: BTreeSet<DeviceKey>,
 }
@@ -140,18 +140,29 @@ impl Runnable {
     ///
     /// # Errors
     /// [`RulesError::MirredIngress`].
-    pub fn new(store: Store, bypassed: BTreeSet<DeviceKey>, forwards: bool) -> Result<Self, RulesError> {
+    pub fn new(
+        store: impl Into<Arc<Store>>,
+        bypassed: BTreeSet<DeviceKey>,
+        forwards: bool,
+    ) -> Result<Self, RulesError> {
+        let store = store.into();
         let ruleset = store.ruleset();
         if forwards {
             refuse_mirred_ingress(&ruleset)?;
         }
-        Ok(Self { store, ruleset, bypassed })
+        Ok(Self { store, ruleset: Arc::new(ruleset), bypassed })
+    }
+
+    /// The same with other devices bypassed.
+    #[must_use]
+    pub fn with_bypassed(&self, bypassed: BTreeSet<DeviceKey>) -> Self {
+        Self { store: Arc::clone(&self.store), ruleset: Arc::clone(&self.ruleset), bypassed }
     }
 
     /// The rules without those that are bypassed: what runs.
     #[must_use]
     pub fn in_force(&self) -> Ruleset {
-        let mut ruleset = self.ruleset.clone();
+        let mut ruleset = Ruleset::clone(&self.ruleset);
         let bypassed = |device: crate::types::DeviceId| self.bypassed.contains(&self.ruleset.devices[device.index()]);
         ruleset.hooks.retain(|hook| hook.direction == Direction::Egress || !bypassed(hook.device));
         ruleset

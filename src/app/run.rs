@@ -1,5 +1,6 @@
 //! `viscum run` from start to end: start, answer questions, end on a signal. What it says goes to the given printer.
 
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -11,6 +12,7 @@ use super::forward::{ForwardError, Running, Stopped};
 use super::rules::{RulesError, read};
 use super::show::show;
 use super::tc::{Piece, Tell, tc};
+use super::watch::watch;
 use crate::host::caps;
 use crate::tc::error::exit;
 use crate::types::DeviceKey;
@@ -79,7 +81,10 @@ pub fn run(config: &Config, printer: &Arc<dyn Printer>) -> Result<Stopped, RunEr
     }
     listener.remove();
     match stop(&running) {
-        Some(stopped) => Ok(stopped),
+        Some(stopped) => {
+            stopped.let_watchers_end();
+            Ok(stopped)
+        }
         None => unreachable!("only this function takes the forwarder out"),
     }
 }
@@ -103,6 +108,11 @@ struct Answers {
 impl Handler for Answers {
     fn answer(&self, request: Request) -> Response {
         answer(&self.running, &self.printer, request)
+    }
+
+    fn watch(&self, request: &super::watch::Request, client: &UnixStream) {
+        // A client that is gone needs no answer.
+        let _gone = watch(&self.running, request, client);
     }
 
     fn tc(&self, request: &super::tc::Request, text: &str, tell: Tell<'_>) -> u8 {
@@ -144,7 +154,7 @@ fn answer(running: &Shared, printer: &Arc<dyn Printer>, request: Request) -> Res
                 Err(error) => failed(error),
             }
         }
-        Request::Tc(_) => Response::failed("tc is answered in pieces".to_owned()),
+        Request::Tc(_) | Request::Watch(_) => Response::failed("this is answered in pieces".to_owned()),
         Request::Reload { files } => match running.reload(&files) {
             Ok(notes) => {
                 let mut text: String =

@@ -2,6 +2,7 @@
 //! force when they return; a batch is put in force as a whole.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -50,46 +51,57 @@ fn failed(error: &TcError, tell: Tell<'_>) -> u8 {
 /// the batch, if it is one. Returns tc's exit code.
 pub fn tc(running: &mut Running, request: &Request, text: &str, tell: Tell<'_>) -> u8 {
     // Without forwarding nothing can be refused when it is put in force, so the state is changed where it is: it may be large.
-    let mut store =
-        if running.state_only { std::mem::take(&mut running.rules.store) } else { running.rules.store.clone() };
-    store.set_now_ms(monotonic_ms());
-    if running.state_only {
-        running.forget_gone(&mut store);
+    let mut state =
+        State { store: if running.state_only { running.take_store() } else { running.store() }, changed: false };
+    if running.forget_gone(&mut state.store) {
+        state.changed = true;
     }
-    let (code, changed) = match &request.batch {
-        None => single(&mut store, running, request, tell),
-        Some(name) => batch(&mut store, running, request, (name, text), tell),
+    let code = match &request.batch {
+        None => single(&mut state, running, request, tell),
+        Some(name) => batch(&mut state, running, request, (name, text), tell),
     };
+    // Which devices the commands were about is remembered.
+    running.forget_gone(&mut state.store);
     if running.state_only {
-        running.forget_gone(&mut store);
-        running.rules.store = store;
+        running.put_store(state.store);
         return code;
     }
     // Lines before a bad one of a batch stay, as with tc.
-    if changed {
-        if let Err(error) = running.change(store) {
+    if state.changed {
+        if let Err(error) = running.change(state.store) {
             return failed(&TcError::kernel(format!("viscum: {error}").trim_end_matches('.'), ""), tell);
         }
     }
     code
 }
 
-fn single(store: &mut Store, running: &Running, request: &Request, tell: Tell<'_>) -> (u8, bool) {
+/// The state that commands are for: the forwarder's own until one changes it, then a copy.
+struct State {
+    store: Arc<Store>,
+    changed: bool,
+}
+
+impl State {
+    /// To be changed, or asked for what needs the time.
+    fn own(&mut self) -> &mut Store {
+        let store = Arc::make_mut(&mut self.store);
+        store.set_now_ms(monotonic_ms());
+        store
+    }
+}
+
+fn single(state: &mut State, running: &Running, request: &Request, tell: Tell<'_>) -> u8 {
     // A client that cannot say where it is counts as being here.
     let own = request.netns.map_or(Some(None), netns::name_of);
     let mut line = line_of(&request.words);
     line.command = line.command.and_then(|c| in_namespace(c, own.as_ref()));
-    match one(store, running, &line, &running.devices(), tell) {
-        Ok(change) => (0, change),
-        Err(error) => (failed(&error, tell), false),
-    }
+    one(state, running, &line, &running.devices(), tell).map_or_else(|error| failed(&error, tell), |()| 0)
 }
 
-/// The exit code, and whether anything changed.
-fn batch(store: &mut Store, running: &Running, request: &Request, file: (&str, &str), tell: Tell<'_>) -> (u8, bool) {
+fn batch(state: &mut State, running: &Running, request: &Request, file: (&str, &str), tell: Tell<'_>) -> u8 {
     let own = request.netns.map_or(Some(None), netns::name_of);
     let devices = running.devices();
-    let (mut code, mut changed) = (0, false);
+    let mut code = 0;
     let env = BTreeMap::new();
     for words in split(file.1, &env) {
         let number = words.number;
@@ -101,12 +113,12 @@ fn batch(store: &mut Store, running: &Running, request: &Request, file: (&str, &
         };
         let command = command.and_then(|c| in_namespace(c, own.as_ref()));
         let line = Line { number, text: words.text, tokens, command };
-        match one(store, running, &line, &devices, tell) {
-            Ok(change) => changed |= change,
+        match one(state, running, &line, &devices, tell) {
+            Ok(()) => {}
             Err(error) => {
                 failed(&error, tell);
                 if error.exit_code == exit::USAGE {
-                    return (exit::USAGE, changed);
+                    return exit::USAGE;
                 }
                 code = exit::PARSE;
                 let wanted = tell(Piece::Stderr(format!("Command failed {}:{number}\n", file.0)));
@@ -116,7 +128,7 @@ fn batch(store: &mut Store, running: &Running, request: &Request, file: (&str, &
             }
         }
     }
-    (code, changed)
+    code
 }
 
 /// The tokens of a command with `tc` and its options in front.
@@ -127,14 +139,14 @@ fn with_program<'a>(options: impl Iterator<Item = &'a str>, tokens: Vec<Token>) 
     all
 }
 
-/// Applies one command to the store; whether it may have changed it.
+/// Applies one command to the state.
 fn one(
-    store: &mut Store,
+    state: &mut State,
     running: &Running,
     line: &Line,
     devices: &HostDevices,
     tell: Tell<'_>,
-) -> Result<bool, TcError> {
+) -> Result<(), TcError> {
     let command = line.command.as_ref().map_err(Clone::clone)?;
     let changes = match command.operation {
         Operation::Qdisc(_) | Operation::Filter(_) | Operation::Chain(_) => true,
@@ -150,12 +162,14 @@ fn one(
     };
     if let Operation::FilterShow(show) = &command.operation {
         let listed = |tell: Tell<'_>| {
-            store.show_filters(show, command.netns.as_deref(), devices, &running.counters(), &mut |piece| {
+            let (netns, now_ms) = (command.netns.as_deref(), monotonic_ms());
+            state.store.show_filters(show, netns, devices, &running.counters(), now_ms, &mut |piece| {
                 tell(Piece::Stdout(std::mem::take(piece)))
             })
         };
-        return listed(tell).map(|()| false);
+        return listed(tell);
     }
+    let store = state.own();
     let applied = if changes && !matches!(command.operation, Operation::Actions(..)) {
         store.apply_line(line, devices)?
     } else {
@@ -167,7 +181,8 @@ fn one(
     for text in applied.stderr.into_iter().chain(applied.notes.into_iter().map(|n| format!("viscum: note: {n}"))) {
         tell(Piece::Stderr(text + "\n"));
     }
-    Ok(changes)
+    state.changed |= changes;
+    Ok(())
 }
 
 /// The words of a command line, as a line of a script.

@@ -18,7 +18,7 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Attach to the devices that the rules name and forward until SIGINT or SIGTERM.
+    /// Attach to the devices that the rules name, now or later, and forward until SIGINT or SIGTERM.
     Run(Run),
     /// Show filters and counters of the running forwarder, as `tc filter show` does.
     Show(Show),
@@ -39,6 +39,10 @@ pub enum Command {
     Check(Check),
     /// What rules do with a frame: each filter, key by key, and each action with what it changed.
     Explain(Explain),
+    /// Explain frames that the running forwarder receives, as `explain` does, and what became of them.
+    Trace(Trace),
+    /// Write what the running forwarder receives, transmits and drops as pcapng: tcpdump does not see AF_XDP frames.
+    Capture(Capture),
     /// Run rules on a capture, offline: what every device would have transmitted, counted frame by frame.
     Replay(Replay),
     /// The mobile-edge testbed in network namespaces, and the demo on it.
@@ -57,8 +61,8 @@ pub struct Socket {
 /// `viscum run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Files with tc commands, applied in order; - is the standard input
-    #[arg(required_unless_present = "state_only", value_name = "RULES.tc")]
+    /// Files with tc commands, applied in order, - is the standard input; without any, `viscum tc` brings devices in
+    #[arg(value_name = "RULES.tc")]
     pub rules: Vec<PathBuf>,
     /// Keep the state of tc for `viscum tc`, and touch no device
     #[arg(long)]
@@ -184,10 +188,10 @@ pub struct Explain {
     /// File with tc commands
     #[arg(long, value_name = "RULES.tc")]
     pub rules: PathBuf,
-    /// Capture of what the device receives (classic pcap, Ethernet)
+    /// Capture of what the device receives (pcap or pcapng, Ethernet)
     #[arg(long = "in", value_name = "X.pcap")]
     pub input: Option<PathBuf>,
-    /// One frame, in hex, from the destination MAC on
+    /// One frame, in hex, from the destination MAC on: bare, with spaces or colons, or a dump of xxd, hexdump -C, tcpdump -xx; - for stdin
     #[arg(long, value_name = "HEX")]
     pub frame: Option<String>,
     /// Device that receives it [the topology's `ingress`]
@@ -202,6 +206,58 @@ pub struct Explain {
     /// How many
     #[arg(short = 'c', long, default_value_t = 10, value_name = "N")]
     pub count: u64,
+    /// As JSON, an object per frame on a line
+    #[arg(short = 'j', long)]
+    pub json: bool,
+}
+
+/// `viscum trace`.
+#[derive(Debug, Args)]
+pub struct Trace {
+    /// Device that receives the frames
+    #[arg(value_name = "DEV")]
+    pub device: String,
+    /// Which frames, in tcpdump's words: tcp and host 198.51.100.10 [all]
+    #[arg(value_name = "EXPR", trailing_var_arg = true)]
+    pub filter: Vec<String>,
+    /// End after so many frames [Ctrl-C ends it]
+    #[arg(short = 'c', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Network namespace of the device
+    #[arg(short = 'n', long, value_name = "NETNS")]
+    pub netns: Option<String>,
+    /// As JSON, an object per frame on a line
+    #[arg(short = 'j', long)]
+    pub json: bool,
+    /// The forwarder.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
+/// `viscum capture`.
+#[derive(Debug, Args)]
+pub struct Capture {
+    /// Device whose frames are wanted; `any` for all that are served
+    #[arg(value_name = "DEV")]
+    pub device: String,
+    /// Which frames, in tcpdump's words: tcp and host 198.51.100.10 [all]
+    #[arg(value_name = "EXPR", trailing_var_arg = true)]
+    pub filter: Vec<String>,
+    /// File to write (pcapng); - for stdout
+    #[arg(short = 'w', long, value_name = "OUT.pcapng")]
+    pub write: PathBuf,
+    /// End after so many frames [Ctrl-C ends it]
+    #[arg(short = 'c', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Bytes of each frame to keep [all]
+    #[arg(short = 's', long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub snaplen: Option<u32>,
+    /// Network namespace of the device
+    #[arg(short = 'n', long, value_name = "NETNS")]
+    pub netns: Option<String>,
+    /// The forwarder.
+    #[command(flatten)]
+    pub socket: Socket,
 }
 
 /// `viscum replay`.
@@ -210,7 +266,7 @@ pub struct Replay {
     /// File with tc commands
     #[arg(long, value_name = "RULES.tc")]
     pub rules: PathBuf,
-    /// Capture of what the device receives (classic pcap, Ethernet)
+    /// Capture of what the device receives (pcap or pcapng, Ethernet)
     #[arg(long = "in", value_name = "X.pcap")]
     pub input: PathBuf,
     /// Device that receives it [the topology's `ingress`]

@@ -25,6 +25,8 @@ pub fn main() -> ExitCode {
         Command::Import(args) => cmd::import::import(&args),
         Command::Check(args) => cmd::check::check(&args),
         Command::Explain(args) => cmd::explain::explain(args),
+        Command::Trace(args) => cmd::watch::trace(args),
+        Command::Capture(args) => cmd::watch::capture(args),
         Command::Replay(args) => cmd::replay::replay(args),
         Command::Lab(args) => cmd::lab::lab(args),
     };

@@ -17,11 +17,11 @@ pub fn started(running: &Running) -> String {
         push(&mut text, format_args!("note: {note}"));
     }
     let status = running.status();
-    for (index, device) in status.devices.iter().enumerate() {
+    for device in &status.devices {
         push(&mut text, format_args!("{}: {}", device.device, device.mode));
         push(&mut text, format_args!("    why: {}", device.reason));
-        for (worker, ports) in status.workers.iter().zip(&running.layout.ports) {
-            if ports.contains(&index) {
+        for worker in &status.workers {
+            if device.workers.contains(&worker.worker) {
                 push(
                     &mut text,
                     format_args!(
@@ -115,14 +115,14 @@ fn ports(text: &mut String, ports: &[PortStatus]) {
 
 /// The last lines of `viscum run`: what every worker did, and whether every frame is accounted for.
 pub fn stopped(stopped: &Stopped) -> String {
-    let workers = stopped.workers();
+    let workers = &stopped.workers;
     let mut text = String::from("ended; programs are detached, the kernel has all frames again\n");
-    for worker in &workers {
+    for worker in workers {
         push(&mut text, format_args!("worker {}:", worker.worker));
         ports(&mut text, &worker.ports);
     }
     let missing: i64 = workers.iter().flat_map(|w| &w.ports).map(PortStatus::missing).sum();
-    match stopped.outstanding() {
+    match stopped.outstanding {
         Some(0) if missing == 0 => text.push_str("every received frame is accounted for\n"),
         Some(frames) => {
             push(&mut text, format_args!("FAULT: {frames} buffers and {missing} frames are not accounted for"))

@@ -150,6 +150,11 @@ impl Asm {
         self.push(0xdc, dst, 0, 0, 16);
     }
 
+    /// Turns the lower 32 bits from network into host order, and clears the rest.
+    pub fn be32(&mut self, dst: Reg) {
+        self.push(0xdc, dst, 0, 0, 32);
+    }
+
     /// `dst = *(size *)(src + off)`.
     pub fn load(&mut self, size: Size, dst: Reg, src: Reg, off: i16) {
         self.push(0x61 | size.bits(), dst, src as u8, off, 0);

@@ -11,8 +11,8 @@ use super::layout::{Layout, slot, word_at};
 use super::verdict::{End, Entry, filters, goto, listing, mark_can_match, node_acts};
 use crate::limits::ETHERNET_LEN;
 use crate::rules::{
-    ActionId, Classifier, Filter, FlowerKey, FlowerRule, Hook, MatchallRule, NodeWord, PortMatch, Ruleset, U32Key,
-    U32Node,
+    ActionId, BasicRule, Classifier, Filter, FlowerKey, FlowerRule, Hook, MatchallRule, NodeWord, PortMatch, Ruleset,
+    U32Key, U32Node,
 };
 use crate::types::Protocol;
 
@@ -61,6 +61,9 @@ impl Classify<'_> {
             Classifier::U32(nodes) => self.u32_filter(entry, nodes, next),
             Classifier::Flower(rules) => self.flower_filter(entry, rules, next),
             Classifier::Matchall(rule) => self.matchall_filter(entry, rule.as_ref(), next),
+            // The mark is 0 here: no rule can want that.
+            Classifier::Fw(_) => {}
+            Classifier::Basic(rules) => self.basic_filter(entry, rules),
         }
         self.asm.bind(next);
     }
@@ -108,7 +111,7 @@ impl Classify<'_> {
     }
 
     /// Goes to `miss` unless the masked word is the value, both in network order.
-    fn word(&mut self, at: i32, value: [u8; 4], mask: [u8; 4], miss: Label) {
+    pub(super) fn word(&mut self, at: i32, value: [u8; 4], mask: [u8; 4], miss: Label) {
         let (value, mask) = (u32::from_ne_bytes(value), u32::from_ne_bytes(mask));
         if mask == 0 && value == 0 {
             return;
@@ -118,6 +121,22 @@ impl Classify<'_> {
             self.asm.alu32_imm(Alu::And, Reg::R1, mask);
         }
         self.asm.jump32_imm(Cond::Ne, Reg::R1, value, miss);
+    }
+
+    /// `basic_classify()`.
+    fn basic_filter(&mut self, entry: Entry, rules: &[BasicRule]) {
+        for rule in rules {
+            self.asm.relay();
+            let (fits, miss) = (self.asm.label(), self.asm.label());
+            self.count(rule.counters + NodeWord::HIT);
+            if !rule.ematches.is_empty() {
+                self.ematch_terms(&rule.ematches, fits, miss);
+            }
+            self.asm.bind(fits);
+            self.count(rule.counters + NodeWord::SUCCESS);
+            self.actions(entry, &rule.actions, miss);
+            self.asm.bind(miss);
+        }
     }
 
     /// `mall_classify()`.
@@ -143,6 +162,10 @@ impl Classify<'_> {
     }
 
     fn flower_key(&mut self, key: &FlowerKey, miss: Label) {
+        if key.no_address {
+            self.asm.jump(miss);
+            return;
+        }
         if let Some(eth_type) = key.eth_type {
             self.half(slot::ETH_TYPE, u16::MAX, eth_type, miss);
         }
@@ -188,7 +211,8 @@ impl Classify<'_> {
     /// Compares addresses, which must have been found.
     fn addresses(&mut self, key: &FlowerKey, miss: Label) {
         let ipv4 = key.src_ipv4.is_some() || key.dst_ipv4.is_some();
-        let ipv6 = key.src_ipv6.is_some() || key.dst_ipv6.is_some();
+        let [src6, dst6] = key.addresses6();
+        let ipv6 = src6.is_some() || dst6.is_some();
         for (wanted, found) in [(ipv4, FOUND_IPV4), (ipv6, FOUND_IPV6)] {
             if wanted {
                 self.half(slot::FOUND, u16::MAX, found as u16, miss);
@@ -200,7 +224,7 @@ impl Classify<'_> {
                 self.word(at, value.to_be_bytes(), mask.octets(), miss);
             }
         }
-        for (pair, at) in [(key.src_ipv6, 22), (key.dst_ipv6, 38)] {
+        for (pair, at) in [(src6, 22), (dst6, 38)] {
             if let Some((value, mask)) = pair {
                 let value = (u128::from(value) & u128::from(mask)).to_be_bytes();
                 for (part, (value, mask)) in value.chunks_exact(4).zip(mask.octets().chunks_exact(4)).enumerate() {

@@ -9,8 +9,9 @@ use super::layout::{Layout, slot};
 use super::steer::Target;
 use crate::types::ethertype;
 
-/// `MAX_FLOW_DISSECT_HDRS`: how many headers the dissector follows.
+/// `MAX_FLOW_DISSECT_HDRS`: how many further headers the dissector goes to.
 const HEADERS_MAX: usize = 15;
+const MPLS_IN_IP: u32 = 137;
 /// Values of [`slot::FOUND`]: which addresses were found.
 pub(super) const FOUND_IPV4: i32 = 1;
 /// See [`FOUND_IPV4`].
@@ -21,7 +22,7 @@ pub(super) fn dissect(asm: &mut Asm, layout: &Layout, target: Target) {
     if !layout.dissect {
         return;
     }
-    let (not_ipv4, l4, done) = (asm.label(), asm.label(), asm.label());
+    let (not_ipv4, l4, last, done) = (asm.label(), asm.label(), asm.label(), asm.label());
     // A zero that the verifier does not know: else it would follow every combination of found and not found.
     asm.load(Size::D, Reg::R1, Reg::R7, Total::Zero.offset());
     for slot in [slot::IP_PROTO, slot::FOUND, slot::SRC_PORT, slot::DST_PORT, slot::TCP_FLAGS] {
@@ -35,12 +36,14 @@ pub(super) fn dissect(asm: &mut Asm, layout: &Layout, target: Target) {
     asm.bind(not_ipv4);
     if layout.dissect_ipv6 {
         asm.jump32_imm(Cond::Ne, Reg::R1, u32::from(ethertype::IPV6), done);
-        ipv6(asm, layout, target, l4, done);
+        ipv6(asm, layout, target, l4, last, done);
     } else {
         asm.jump(done);
     }
     asm.bind(l4);
+    mpls(asm);
     tcp_flags(asm, target);
+    asm.bind(last);
     ports(asm, target, done);
     asm.bind(done);
 }
@@ -70,8 +73,8 @@ fn ipv4(asm: &mut Asm, layout: &Layout, l4: Label, done: Label) {
     asm.jump(l4);
 }
 
-/// As [`ipv4`], with extension headers followed.
-fn ipv6(asm: &mut Asm, layout: &Layout, target: Target, l4: Label, done: Label) {
+/// As [`ipv4`], with extension headers followed; to `last` behind more of them than the kernel follows, where only ports are found.
+fn ipv6(asm: &mut Asm, layout: &Layout, target: Target, l4: Label, last: Label, done: Label) {
     let fragment = asm.label();
     asm.load(Size::H, Reg::R1, Reg::R10, slot::LEN);
     asm.jump32_imm(Cond::Lt, Reg::R1, 14 + 40, done);
@@ -80,7 +83,7 @@ fn ipv6(asm: &mut Asm, layout: &Layout, target: Target, l4: Label, done: Label) 
     found(asm, FOUND_IPV6);
     asm.load(Size::H, Reg::R8, Reg::R10, slot::NETWORK);
     asm.alu_imm(Alu::Add, Reg::R8, 40);
-    for _ in 0..HEADERS_MAX {
+    for _ in 0..=HEADERS_MAX {
         let options = asm.label();
         asm.load(Size::H, Reg::R1, Reg::R10, slot::IP_PROTO);
         // Hop-by-hop, routing and destination options.
@@ -98,7 +101,7 @@ fn ipv6(asm: &mut Asm, layout: &Layout, target: Target, l4: Label, done: Label) 
         asm.alu32_imm(Alu::Lsh, Reg::R1, 3);
         asm.alu(Alu::Add, Reg::R8, Reg::R1);
     }
-    asm.jump(done);
+    asm.jump(last);
     asm.bind(fragment);
     read(asm, target, 4, 4, done);
     read(asm, target, 0, 1, done);
@@ -113,6 +116,16 @@ fn read(asm: &mut Asm, target: Target, ahead: i32, len: i32, short: Label) {
     asm.alu_imm(Alu::Add, Reg::R2, ahead);
     load_bytes(asm, target, slot::SCRATCH, len);
     asm.jump_imm(Cond::Ne, Reg::R0, 0, short);
+}
+
+/// The kernel goes on with MPLS within IP: such a frame's type is MPLS then.
+fn mpls(asm: &mut Asm) {
+    let other = asm.label();
+    asm.load(Size::H, Reg::R1, Reg::R10, slot::IP_PROTO);
+    asm.jump32_imm(Cond::Ne, Reg::R1, MPLS_IN_IP, other);
+    asm.mov_imm(Reg::R1, i32::from(ethertype::MPLS_UC));
+    asm.store(Size::H, Reg::R10, slot::ETH_TYPE, Reg::R1);
+    asm.bind(other);
 }
 
 /// Only with the full 20 bytes of a TCP header.

@@ -14,11 +14,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::ematch;
 use super::refusal::Reason;
 use super::verdict::{Entry, filters};
 use crate::limits::ETHERNET_LEN;
 use crate::rules::{Classifier, FlowerKey, Hook};
-use crate::types::ethertype;
+use crate::types::{Protocol, ethertype};
 
 /// Stack slots, as offsets from the frame pointer.
 pub(super) mod slot {
@@ -54,8 +55,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// For all rules that a frame can reach.
-    pub fn of(hook: &Hook, entries: &BTreeSet<Entry>) -> Result<Self, Reason> {
+    /// For all rules that a frame can reach; `device` is the name of the hook's.
+    pub fn of(hook: &Hook, device: &str, entries: &BTreeSet<Entry>) -> Result<Self, Reason> {
         let mut layout = Self::default();
         let mut words = BTreeSet::new();
         for chain in entries.iter().map(|e| e.chain).collect::<BTreeSet<_>>() {
@@ -66,8 +67,18 @@ impl Layout {
                             words.extend(word_at(key.offset)?);
                         }
                     }
-                    Classifier::Flower(rules) => rules.iter().for_each(|r| layout.need(&r.key, &mut words)),
-                    Classifier::Matchall(_) => {}
+                    Classifier::Flower(rules) => {
+                        for rule in rules {
+                            can_dissect(&rule.key, filter.protocol)?;
+                            layout.need(&rule.key, &mut words);
+                        }
+                    }
+                    Classifier::Basic(rules) => {
+                        for rule in rules {
+                            ematch::need(&rule.ematches, device, &mut words)?;
+                        }
+                    }
+                    Classifier::Matchall(_) | Classifier::Fw(_) => {}
                 }
             }
         }
@@ -89,16 +100,11 @@ impl Layout {
 
     fn need(&mut self, key: &FlowerKey, words: &mut BTreeSet<i32>) {
         let addresses4 = key.src_ipv4.is_some() || key.dst_ipv4.is_some();
-        let addresses6 = key.src_ipv6.is_some() || key.dst_ipv6.is_some();
-        let upper = key.ip_proto.is_some()
-            || key.src_port.is_some()
-            || key.dst_port.is_some()
-            || key.tcp_flags.is_some()
-            || addresses4
-            || addresses6;
-        self.dissect |= upper;
-        self.dissect_ipv4 |= upper && key.eth_type.is_none_or(|t| t == ethertype::IPV4);
-        self.dissect_ipv6 |= upper && key.eth_type.is_none_or(|t| t == ethertype::IPV6);
+        let addresses6 = key.ipv6.is_some();
+        // Also without further keys: MPLS within IP is no IP to flower.
+        self.dissect_ipv4 |= key.eth_type == Some(ethertype::IPV4);
+        self.dissect_ipv6 |= key.eth_type == Some(ethertype::IPV6);
+        self.dissect = self.dissect_ipv4 || self.dissect_ipv6;
         if addresses4 {
             words.extend([26, 30]);
         }
@@ -118,6 +124,33 @@ impl Layout {
     /// Stack slot of the word at this offset of the frame without its outer tag.
     pub fn slot(&self, at: i32) -> i16 {
         self.words[&at]
+    }
+}
+
+/// Whether a program can find what a key compares: keys of Ethernet, IP and ports in frames whose type is the filter's protocol.
+fn can_dissect(key: &FlowerKey, protocol: Protocol) -> Result<(), Reason> {
+    let refuse = |key: &str| Err(Reason::FlowerKey { key: key.to_owned() });
+    if let Some(more) = &key.more {
+        let only = FlowerKey { more: Some(more.clone()), ..FlowerKey::default() };
+        return refuse(only.fields().first().map_or("mpls", |(field, _, _)| field.name()));
+    }
+    let upper = key.ip_proto.is_some()
+        || key.src_port.is_some()
+        || key.dst_port.is_some()
+        || key.tcp_flags.is_some()
+        || key.src_ipv4.is_some()
+        || key.dst_ipv4.is_some()
+        || key.ipv6.is_some();
+    match key.eth_type {
+        None if upper => refuse("a key of IP without protocol ip or ipv6"),
+        None => Ok(()),
+        Some(ethertype::IPV4 | ethertype::IPV6) if protocol.0 == key.eth_type.unwrap_or(0) => Ok(()),
+        Some(other) if upper || other != protocol.0 => refuse("a key of what is behind tags"),
+        Some(ethertype::HSR | ethertype::PRP | ethertype::BATMAN | ethertype::PPP_SES) => {
+            refuse("a protocol that has others in it")
+        }
+        Some(ethertype::VLAN | ethertype::QINQ) => refuse("the type of a tag"),
+        Some(_) => Ok(()),
     }
 }
 

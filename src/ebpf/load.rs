@@ -217,6 +217,18 @@ impl Steering {
         self.retired = Tally::default();
     }
 
+    /// Detaches it, and waits until it has finished its last frame. All that it counted.
+    ///
+    /// # Errors
+    /// What the kernel says; not expected.
+    pub fn end(self) -> Result<Tally, Error> {
+        let Self { link, loaded, finishing, retired: mut tally, .. } = self;
+        drop(link);
+        wait_for_running_programs();
+        finishing.iter().chain([&loaded]).try_for_each(|loaded| loaded.read_into(&mut tally))?;
+        Ok(tally)
+    }
+
     /// All that was counted since [`Steering::attach`].
     ///
     /// # Errors

@@ -11,6 +11,7 @@ pub mod asm;
 mod classify;
 mod count;
 mod dissect;
+mod ematch;
 mod frame;
 mod insn;
 mod layout;

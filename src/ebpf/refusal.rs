@@ -52,6 +52,16 @@ pub enum Reason {
          into this prio, with the keys of the link in each; or let the kernel's own tc do this device"
     )]
     Link,
+    /// A flower key that the program in the kernel does not find.
+    #[error(
+        "flower compares {key}, which the program in the kernel does not look for (it finds MAC addresses, addresses, ports, \
+         ip_proto and tcp_flags). Write this rule with u32 (`match u16 … at 0` of protocol 802.1Q is the inner tag or IP), or let \
+         the kernel's own tc do this device"
+    )]
+    FlowerKey {
+        /// tc's name of the key.
+        key: String,
+    },
     /// police that does not end in a drop or a redirect either way.
     #[error(
         "police decides by what came before, which the program cannot know; it can only take all frames of a rule. Let what exceeds \
@@ -59,6 +69,15 @@ pub enum Reason {
          the kernel's own tc do this rule"
     )]
     Police,
+    /// A match of a basic filter that a program has no answer to.
+    #[error(
+        "basic asks {what}, which the program does not know. Use cmp, u32 or nbyte with layer link or network, or flower for ports and \
+         tags; or let the kernel's own tc do this rule"
+    )]
+    Ematch {
+        /// What it asks.
+        what: &'static str,
+    },
     /// gact random.
     #[error("gact random decides anew each time; the program and the forwarder would not agree. Use a fixed control")]
     Random,

@@ -74,7 +74,7 @@ pub fn steer(ruleset: &Ruleset, device: DeviceId, target: Target) -> Result<Obje
 
 fn program(ruleset: &Ruleset, hook: &Hook, target: Target, takes: bool) -> Result<(Text, Vec<CounterSlot>), Reason> {
     let entries = reachable(ruleset, hook);
-    let layout = Layout::of(hook, &entries)?;
+    let layout = Layout::of(hook, &ruleset.devices[hook.device.index()].name, &entries)?;
     let mut asm = Asm::new();
     let (untouched, take, pass) = (asm.label(), asm.label(), asm.label());
     let mut slots = Slots::default();

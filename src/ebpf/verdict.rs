@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::ematch;
 use super::refusal::{Reason, Refusal};
 use super::steer::Target;
 use crate::limits::{ACTIONS_PER_FILTER_MAX, RECLASSIFY_MAX};
@@ -101,6 +102,9 @@ pub(super) fn rules_of(filter: &Filter, device: DeviceId) -> Vec<Rule<'_>> {
         Classifier::Flower(rules) => {
             rules.iter().map(|r: &FlowerRule| Rule { handle: r.handle, actions: &r.actions }).collect()
         }
+        // The mark is 0 there, which no handle can be and no class is.
+        Classifier::Fw(_) => Vec::new(),
+        Classifier::Basic(rules) => rules.iter().map(|r| Rule { handle: r.handle, actions: &r.actions }).collect(),
         Classifier::Matchall(rule) => rule
             .iter()
             .filter(|r: &&MatchallRule| !r.skip_sw)
@@ -170,6 +174,13 @@ pub(super) fn check(ruleset: &Ruleset, hook: &Hook, target: Target) -> Result<()
                     return Err(refusal(ruleset, hook, Some((chain, filter, node.handle)), Reason::Link));
                 }
             }
+            if let Classifier::Basic(rules) = &filter.classifier {
+                let device = &ruleset.devices[hook.device.index()].name;
+                for rule in rules {
+                    ematch::need(&rule.ematches, device, &mut BTreeSet::new())
+                        .map_err(|reason| refusal(ruleset, hook, Some((chain, filter, rule.handle)), reason))?;
+                }
+            }
             for rule in rules_of(filter, hook.device) {
                 check_list(ruleset, rule.actions, target)
                     .map_err(|reason| refusal(ruleset, hook, Some((chain, filter, rule.handle)), reason))?;
@@ -184,7 +195,9 @@ pub(super) fn refusal(ruleset: &Ruleset, hook: &Hook, rule: Option<(u32, &Filter
     let place = rule.map_or(String::new(), |(chain, filter, handle)| {
         let handle = match filter.classifier {
             Classifier::U32(_) => u32_handle(handle),
-            Classifier::Flower(_) | Classifier::Matchall(_) => format!("{handle:#x}"),
+            Classifier::Flower(_) | Classifier::Matchall(_) | Classifier::Fw(_) | Classifier::Basic(_) => {
+                format!("{handle:#x}")
+            }
         };
         format!(" chain {chain} prio {} handle {handle}", filter.prio)
     });

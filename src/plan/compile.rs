@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use super::flower::compares;
 use super::layout::{
-    Chain, Compare, Dispatch, Edit, FarKey, FarNode, Filter, FilterKind, Hook, Key, LinkTo, Node, Op, Rule, Span, Step,
+    Chain, Dispatch, Edit, FarKey, FarNode, Filter, FilterKind, FwRule, Hook, Key, LinkTo, Node, Op, Rule, Span, Step,
 };
 use super::{HookIndex, Plan};
 use crate::limits::{ACTIONS_PER_FILTER_MAX, U32_KEYS_MAX};
-use crate::rules::{
-    self, Action, ActionId, Classifier, Control, FlowerKey, MirredMode, NodeWord, PortMatch, Ruleset, U32Base,
-};
+use crate::rules::{self, Action, ActionId, Classifier, Control, FwFilter, MirredMode, NodeWord, Ruleset, U32Base};
 use crate::types::{DeviceId, Direction, Protocol};
 
 /// How many protocols of one chain get a list of their own; the lists together are at most this many times the chain.
@@ -86,7 +85,7 @@ impl Plan {
             plan.hook_of[hook.device.index()][hook.direction as usize].get_or_insert(index);
             let mut chains = Vec::new();
             for (chain_index, chain) in &hook.chains {
-                chains.push(plan.chain(ruleset, *chain_index, chain)?);
+                chains.push(plan.chain(ruleset, hook.device, *chain_index, chain)?);
             }
             let chains = append(&mut plan.chains, chains, "chains")?;
             plan.hooks.push(Hook { device: hook.device, direction: hook.direction, chains });
@@ -94,13 +93,19 @@ impl Plan {
         Ok(plan)
     }
 
-    fn chain(&mut self, ruleset: &Ruleset, index: u32, chain: &rules::Chain) -> Result<Chain, Refusal> {
+    fn chain(
+        &mut self,
+        ruleset: &Ruleset,
+        device: DeviceId,
+        index: u32,
+        chain: &rules::Chain,
+    ) -> Result<Chain, Refusal> {
         let filters: Vec<Filter> = chain
             .filters
             .iter()
             .zip(0..)
             .filter_map(|(filter, order)| {
-                let kind = self.filter(ruleset, filter).transpose()?;
+                let kind = self.filter(ruleset, device, filter).transpose()?;
                 Some(kind.map(|kind| Filter { order, protocol: filter.protocol, kind }))
             })
             .collect::<Result<_, _>>()?;
@@ -123,7 +128,12 @@ impl Plan {
     }
 
     /// `None`: it can never match or count anything.
-    fn filter(&mut self, ruleset: &Ruleset, filter: &rules::Filter) -> Result<Option<FilterKind>, Refusal> {
+    fn filter(
+        &mut self,
+        ruleset: &Ruleset,
+        device: DeviceId,
+        filter: &rules::Filter,
+    ) -> Result<Option<FilterKind>, Refusal> {
         match &filter.classifier {
             Classifier::U32(nodes) if nodes.iter().any(|n| n.link.is_some()) => {
                 Ok(Some(FilterKind::U32Tables(self.far_nodes(ruleset, filter.prio, nodes)?)))
@@ -141,7 +151,25 @@ impl Plan {
                 Ok(Some(FilterKind::Matchall { counters: rule.counters, steps }))
             }
             Classifier::Matchall(_) => Ok(None),
+            Classifier::Fw(FwFilter::Classes { qdisc }) => Ok(Some(FilterKind::FwClasses { qdisc: *qdisc })),
+            Classifier::Fw(FwFilter::Marks { mask, rules }) => {
+                let rules = self.fw_rules(ruleset, filter.prio, rules)?;
+                Ok(Some(FilterKind::Fw { mask: *mask, rules }))
+            }
+            Classifier::Basic(rules) => Ok(Some(FilterKind::Basic(self.basic(ruleset, filter.prio, device, rules)?))),
         }
+    }
+
+    /// Sorted by mark, to be looked up.
+    fn fw_rules(&mut self, ruleset: &Ruleset, prio: u16, rules: &[rules::FwRule]) -> Result<Span, Refusal> {
+        let mut list = Vec::with_capacity(rules.len());
+        for rule in rules {
+            let steps = self.steps(ruleset, prio, &rule.actions)?;
+            list.push(FwRule { handle: rule.handle, counters: rule.counters, indev: rule.indev, steps });
+        }
+        list.sort_by_key(|r| r.handle);
+        list.dedup_by_key(|r| r.handle);
+        append(&mut self.fw_rules, list, "fw filters")
     }
 
     fn node(&mut self, ruleset: &Ruleset, prio: u16, node: &rules::U32Node) -> Result<Node, Refusal> {
@@ -214,7 +242,7 @@ impl Plan {
         Ok(Rule { counters: rule.counters, compares, steps })
     }
 
-    fn steps(&mut self, ruleset: &Ruleset, prio: u16, actions: &[ActionId]) -> Result<Span, Refusal> {
+    pub(super) fn steps(&mut self, ruleset: &Ruleset, prio: u16, actions: &[ActionId]) -> Result<Span, Refusal> {
         if actions.len() > ACTIONS_PER_FILTER_MAX {
             return Err(Refusal::TooManyActions { prio, count: actions.len() });
         }
@@ -253,7 +281,11 @@ fn number(len: usize, what: &'static str) -> Result<u32, Refusal> {
     u32::try_from(len).map_err(|_| Refusal::TooLarge { what })
 }
 
-fn append<T>(array: &mut Vec<T>, new: impl IntoIterator<Item = T>, what: &'static str) -> Result<Span, Refusal> {
+pub(super) fn append<T>(
+    array: &mut Vec<T>,
+    new: impl IntoIterator<Item = T>,
+    what: &'static str,
+) -> Result<Span, Refusal> {
     let start = number(array.len(), what)?;
     array.extend(new);
     Ok(Span { start, len: number(array.len(), what)? - start })
@@ -266,37 +298,6 @@ fn key(key: &rules::U32Key) -> Key {
         value: u32::from_ne_bytes(key.value.to_be_bytes()),
         mask: u32::from_ne_bytes(key.mask.to_be_bytes()),
     }
-}
-
-/// The comparisons of a flower key, those that most often fail first.
-fn compares(key: &FlowerKey) -> Vec<Compare> {
-    let port = |offset: u8, port: PortMatch| match port {
-        PortMatch::Masked(value, mask) => Compare::Port { offset, value, mask },
-        PortMatch::Range(low, high) => Compare::PortRange { offset, low, high },
-    };
-    let ipv4 = |offset: u8, value: u32, mask: u32| Compare::Ipv4 { offset, value: value & mask, mask };
-    let ipv6 = |offset: u8, value: u128, mask: u128| Compare::Ipv6 { offset, value: value & mask, mask };
-    let mac =
-        |offset: u8, value: [u8; 6], mask: [u8; 6]| Compare::Mac { offset, value: low48(value), mask: low48(mask) };
-    let all = [
-        key.eth_type.map(Compare::EthType),
-        key.ip_proto.map(Compare::IpProto),
-        key.dst_port.map(|p| port(2, p)),
-        key.dst_ipv4.map(|(v, m)| ipv4(16, v.into(), m.into())),
-        key.src_port.map(|p| port(0, p)),
-        key.src_ipv4.map(|(v, m)| ipv4(12, v.into(), m.into())),
-        key.dst_ipv6.map(|(v, m)| ipv6(24, v.into(), m.into())),
-        key.src_ipv6.map(|(v, m)| ipv6(8, v.into(), m.into())),
-        key.tcp_flags.map(|(value, mask)| Compare::TcpFlags { value, mask }),
-        key.dst_mac.map(|(v, m)| mac(0, v, m)),
-        key.src_mac.map(|(v, m)| mac(6, v, m)),
-    ];
-    all.into_iter().flatten().collect()
-}
-
-/// Six bytes as the low 48 bits of a word.
-pub(super) fn low48(mac: [u8; 6]) -> u64 {
-    mac.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 /// All but the words of `pedit` and policers, which are in arrays of their own.

@@ -1,13 +1,11 @@
-//! u32 and flower over the plan's arrays. They count and compare; what a match does is in `actions`.
+//! u32 and fw over the plan's arrays. They count and compare; what a match does is in `actions`.
 
 use super::Outlet;
 use super::actions::After;
-use super::compile::low48;
-use super::layout::{Compare, Node, Span};
+use super::layout::{Node, Span};
 use super::run::{Run, View};
 use crate::rules::{Control, CounterSink, NodeWord};
-use crate::types::{Direction, PacketMeta};
-use crate::wire::{Headers, IpVersion, be16, be32};
+use crate::types::Direction;
 
 /// What comparing a node's keys came to.
 enum Keys {
@@ -75,54 +73,14 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
         Keys::Match
     }
 
-    /// `fl_classify()`, net/sched/cls_flower.c: at most one rule matches.
-    pub(super) fn flower_filter(&mut self, rules: Span, view: &mut View<'_, '_>) -> After {
-        let plan = self.plan;
-        let data = view.packet.data();
-        let PacketMeta { protocol, network, .. } = view.packet.meta;
-        let headers = *view.headers.get_or_insert_with(|| Headers::parse(data, protocol, usize::from(network)));
-        let found = rules.of(&plan.rules).iter().find(|rule| {
-            rule.compares.of(&plan.compares).iter().all(|compare| compare.holds(data, protocol, &headers))
-        });
-        let Some(rule) = found else { return After::Control(Control::Continue) };
+    /// `fw_classify()`, net/sched/cls_fw.c.
+    pub(super) fn fw_filter(&mut self, mask: u32, rules: Span, view: &mut View<'_, '_>) -> After {
+        let rules = rules.of(&self.plan.fw_rules);
+        let found = rules.binary_search_by_key(&(view.packet.meta.mark & mask), |r| r.handle).ok();
+        let rule = found.map(|at| &rules[at]).filter(|r| r.indev.is_none_or(|device| device == view.place.iif));
+        let Some(rule) = rule else { return After::Control(Control::Continue) };
         self.counters.add(rule.counters + NodeWord::HIT, 1);
         self.counters.add(rule.counters + NodeWord::SUCCESS, 1);
         self.steps(rule.steps, view)
     }
-}
-
-impl Compare {
-    fn holds(&self, data: &[u8], protocol: u16, headers: &Headers) -> bool {
-        let port = |offset: u8| headers.ports.map_or(0, |at| be16(data, at + usize::from(offset)));
-        match *self {
-            Self::EthType(want) => protocol == want,
-            Self::IpProto(want) => headers.ip_proto == want,
-            Self::Ipv4 { offset, value, mask } => {
-                headers.ip == Some(IpVersion::V4) && be32(data, headers.network + usize::from(offset)) & mask == value
-            }
-            Self::Ipv6 { offset, value, mask } => {
-                headers.ip == Some(IpVersion::V6) && be128(data, headers.network + usize::from(offset)) & mask == value
-            }
-            Self::Port { offset, value, mask } => port(offset) & mask == value,
-            Self::PortRange { offset, low, high } => (low..=high).contains(&port(offset)),
-            Self::TcpFlags { value, mask } => headers.tcp_flags.map_or(0, |at| be16(data, at) & 0x0fff) & mask == value,
-            Self::Mac { offset, value, mask } => {
-                let at = usize::from(offset);
-                low48(mac_at(data, at)) & mask == value
-            }
-        }
-    }
-}
-
-/// Six bytes of the MAC header; a frame whose header was taken off may be shorter, and what it does not have is zero.
-fn mac_at(data: &[u8], at: usize) -> [u8; 6] {
-    let mut mac = [0; 6];
-    let there = data.get(at..).unwrap_or(&[]);
-    let count = there.len().min(6);
-    mac[..count].copy_from_slice(&there[..count]);
-    mac
-}
-
-fn be128(data: &[u8], at: usize) -> u128 {
-    u128::from_be_bytes(data[at..at + 16].try_into().expect("a slice of 16 bytes is an array of 16"))
 }

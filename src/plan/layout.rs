@@ -1,6 +1,6 @@
 //! What a plan's flat arrays hold. Data only: `compile` writes it, `run`, `filters` and `actions` read it.
 
-use crate::rules::{Control, RandomKind, U32Descent};
+use crate::rules::{Control, EmatchCmp, EmatchLayer, EmatchOperand, MetaField, RandomKind, U32Descent};
 use crate::types::{Checksums, DeviceId, Direction, NatRule, PacketType, Protocol, VlanOp};
 
 /// A stretch of one of the arrays.
@@ -63,6 +63,73 @@ pub(super) enum FilterKind {
         counters: u32,
         steps: Span,
     },
+    /// A stretch of `fw_rules`, sorted by handle.
+    Fw {
+        mask: u32,
+        rules: Span,
+    },
+    /// fw's old method.
+    FwClasses {
+        qdisc: u32,
+    },
+    /// A stretch of `basic_rules`.
+    Basic(Span),
+}
+
+/// A fw rule.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FwRule {
+    pub(super) handle: u32,
+    pub(super) counters: u32,
+    pub(super) indev: Option<DeviceId>,
+    pub(super) steps: Span,
+}
+
+/// A basic rule.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BasicRule {
+    pub(super) counters: u32,
+    /// Its first test, or where an expression ends that asks nothing.
+    pub(super) entry: u32,
+    pub(super) steps: Span,
+}
+
+/// A match of an expression and where to go on: to another of `tests`, or to what is beyond any (`MATCH`, `MISS`).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Test {
+    pub(super) question: Question,
+    pub(super) yes: u32,
+    pub(super) no: u32,
+}
+
+/// What a test asks of a frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Question {
+    Cmp(EmatchCmp),
+    /// From the network header; ready to be compared with four bytes as they are in memory.
+    U32 {
+        offset: i32,
+        value: u32,
+        mask: u32,
+    },
+    Nbyte {
+        layer: EmatchLayer,
+        offset: u16,
+        /// A stretch of `needles`.
+        needle: Span,
+    },
+    Meta {
+        left: Number,
+        operand: EmatchOperand,
+        right: Number,
+    },
+}
+
+/// A side of `meta`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Number {
+    Known(u64),
+    Field { field: MetaField, shift: u8, mask: u32 },
 }
 
 /// A u32 node.
@@ -122,7 +189,7 @@ pub(super) struct Rule {
     pub(super) steps: Span,
 }
 
-/// One comparison of a flower rule. What the frame does not have is zero, except addresses: those must be there.
+/// One comparison of a flower rule. What the frame does not have is zero, except addresses: those must be there. Values are masked.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Compare {
     EthType(u16),
@@ -160,6 +227,61 @@ pub(super) enum Compare {
         value: u64,
         mask: u64,
     },
+    /// TOS (or traffic class) in the high byte, TTL (or hop limit) in the low one.
+    TosTtl {
+        value: u16,
+        mask: u16,
+    },
+    /// Bits of `rules::flower::fragment`.
+    Fragment {
+        value: u8,
+        mask: u8,
+    },
+    /// Type and code.
+    Icmp {
+        value: u16,
+        mask: u16,
+    },
+    /// `num_of_vlans`.
+    TagCount(u8),
+    /// 0 is the outer tag. TCI, type and the type behind it, from the high bits of 48 on.
+    Tag {
+        index: u8,
+        value: u64,
+        mask: u64,
+    },
+    /// Entries of the label stack that must be there, as bits.
+    MplsEntries(u8),
+    /// 0 is the outermost entry.
+    Mpls {
+        index: u8,
+        value: u32,
+        mask: u32,
+    },
+    /// Two bytes of an ARP request or reply.
+    ArpOp {
+        value: u16,
+        mask: u16,
+    },
+    /// An address of IPv4 in it, `offset` bytes from its start.
+    ArpIpv4 {
+        offset: u8,
+        value: u32,
+        mask: u32,
+    },
+    /// A MAC address in it. In the low 48 bits.
+    ArpMac {
+        offset: u8,
+        value: u64,
+        mask: u64,
+    },
+    /// Session and PPP protocol; the header must be there.
+    Pppoe {
+        value: u32,
+        mask: u32,
+    },
+    Indev(DeviceId),
+    Never,
 }
 
 /// One use of an action.

@@ -12,7 +12,9 @@
 mod actions;
 mod compile;
 mod driver;
+mod ematch;
 mod filters;
+mod flower;
 mod layout;
 mod packet;
 mod police;
@@ -25,7 +27,9 @@ pub use compile::Refusal;
 pub use driver::Driver;
 pub use packet::Packet;
 
-use layout::{Chain, Compare, Dispatch, FarKey, FarNode, Filter, Hook, Key, Node, Rule, Span, Step};
+use layout::{
+    BasicRule, Chain, Compare, Dispatch, FarKey, FarNode, Filter, FwRule, Hook, Key, Node, Rule, Span, Step, Test,
+};
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -55,6 +59,12 @@ pub struct Plan {
     tables: Vec<Span>,
     rules: Vec<Rule>,
     compares: Vec<Compare>,
+    fw_rules: Vec<FwRule>,
+    basic_rules: Vec<BasicRule>,
+    tests: Vec<Test>,
+    needles: Vec<u8>,
+    /// Something counts from the transport header, which is to be found when a frame comes.
+    asks_transport: bool,
     steps: Vec<Step>,
     edits: Vec<PeditKey>,
     policers: Vec<Policer>,

@@ -4,9 +4,9 @@ use super::actions::After;
 use super::layout::{Chain, Filter, FilterKind, Hook, Span};
 use super::{Disposition, HookIndex, Outlet, Overlimits, Packet, Plan, vlan};
 use crate::limits::RECLASSIFY_MAX;
-use crate::rules::{ActionWord, Control, CounterSink, NodeWord};
+use crate::rules::{ActionWord, Control, CounterSink, FwFilter, NodeWord};
 use crate::types::{DeviceId, Direction, DropReason, is_tag};
-use crate::wire::Headers;
+use crate::wire::{Headers, transport};
 
 impl Plan {
     /// Takes a frame that arrived at `hook` the whole way: the packet is rewritten in place; copies that
@@ -23,7 +23,8 @@ impl Plan {
     ) -> Disposition {
         let Hook { device, direction, .. } = self.hooks[hook.0 as usize];
         let start = Place { device, direction, iif: device, nest: 0 };
-        Run { plan: self, counters, outlet }.travel(packet, start, Overlimits::default())
+        let behind_transport = self.behind_transport(packet);
+        Run { plan: self, counters, outlet, behind_transport }.travel(packet, start, Overlimits::default())
     }
 
     /// As [`Plan::run`] for a frame that `device` received, whether it has a hook or not.
@@ -35,7 +36,19 @@ impl Plan {
         outlet: &mut O,
     ) -> Disposition {
         let start = Place { device, direction: Direction::Ingress, iif: device, nest: 0 };
-        Run { plan: self, counters, outlet }.travel(packet, start, Overlimits::default())
+        let behind_transport = self.behind_transport(packet);
+        Run { plan: self, counters, outlet, behind_transport }.travel(packet, start, Overlimits::default())
+    }
+}
+
+impl Plan {
+    /// How many bytes are behind the transport header of a frame that was just received; 0 where no rule asks for it.
+    fn behind_transport(&self, packet: &Packet<'_>) -> usize {
+        if !self.asks_transport {
+            return 0;
+        }
+        let (data, meta) = (packet.data(), &packet.meta);
+        data.len() - transport::offset(data, meta.protocol, usize::from(meta.network), meta.tag.is_some())
     }
 }
 
@@ -65,6 +78,9 @@ pub(super) struct Run<'a, C, O> {
     pub plan: &'a Plan,
     pub counters: &'a mut C,
     pub outlet: &'a mut O,
+    /// See [`Plan::behind_transport`]: it stays the same on the whole way, for copies too, since frames change their length at their
+    /// head only.
+    pub behind_transport: usize,
 }
 
 impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
@@ -187,6 +203,12 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
                 self.counters.add(counters + NodeWord::SUCCESS, 1);
                 self.steps(steps, view)
             }
+            FilterKind::Fw { mask, rules } => self.fw_filter(mask, rules, view),
+            FilterKind::FwClasses { qdisc } => {
+                let is_class = FwFilter::is_class(view.packet.meta.mark, qdisc);
+                After::Control(if is_class { Control::Pass } else { Control::Continue })
+            }
+            FilterKind::Basic(rules) => self.basic_filter(rules, view),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{Batch, Frame, FramePool, PortError, PortStats};
 use crate::limits::{BURST_LEN, DEVICE_NAME_LEN_MAX, RING_LEN_DEFAULT, RING_LEN_MAX, RING_LEN_MIN};
-use crate::sys::xsk::{Options, Socket, Statistics};
+use crate::sys::xsk::{Options, Parted, Socket, Statistics};
 use crate::types::DropReason;
 use crate::wire::checksum;
 
@@ -203,14 +203,28 @@ impl AfXdp {
 
     pub(super) fn drain(&mut self, pool: &mut FramePool) {
         let deadline = Instant::now() + DRAIN_MAX;
-        while self.socket.as_ref().is_some_and(|socket| socket.in_flight() > 0) && Instant::now() < deadline {
+        while self.is_sending() && Instant::now() < deadline {
             self.flush(pool);
-            if self.socket.as_ref().is_some_and(|socket| socket.in_flight() > 0) {
+            if self.is_sending() {
                 std::thread::sleep(Duration::from_micros(200));
             }
         }
+        if let Some(parted) = self.part(pool) {
+            let closed = parted.socket;
+            drop(parted);
+            pool.region.closed(closed);
+        }
+    }
+
+    /// Whether frames were handed to the kernel that it has not given back.
+    pub(super) fn is_sending(&self) -> bool {
+        self.socket.as_ref().is_some_and(|socket| socket.in_flight() > 0)
+    }
+
+    /// The end of it but for closing the socket, which the kernel takes its time for. Frames under way are lost and counted.
+    pub(super) fn part(&mut self, pool: &mut FramePool) -> Option<Parted> {
         self.take_kernel_statistics();
-        let Some(mut socket) = self.socket.take() else { return };
+        let mut socket = self.socket.take()?;
         // What nobody will look at any more: at most a ring, and the fill ring is not filled again.
         for _ in 0..=RING_LEN_MAX as usize / BURST_LEN {
             let stats = &mut self.stats;
@@ -224,7 +238,7 @@ impl AfXdp {
         }
         // Frames that the kernel did not take, or did not report as sent: lost, as far as anybody can tell.
         self.stats.drops[DropReason::Shutdown.index()] += socket.in_flight() as u64;
-        socket.close(&mut pool.region);
+        Some(socket.part(&mut pool.region))
     }
 
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {

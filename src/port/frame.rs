@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::PortError;
 use crate::limits::{CHUNK_LEN_XDP, FRAME_LEN_MAX, RING_LEN_DEFAULT};
 use crate::sys::umem::{Chunk, Region};
+use crate::sys::xsk::Closed;
 use crate::types::DropReason;
 
 /// Bytes that one pool may have: far more than any worker needs, and far less than an address can say.
@@ -71,6 +72,14 @@ impl FramePool {
         }
         self.region = new_region(self.config, fill_len, completion_len)?;
         Ok(true)
+    }
+
+    /// A socket that shared this memory is closed now: the chunks that it was to receive into are free again.
+    ///
+    /// # Panics
+    /// The socket was another pool's.
+    pub fn closed(&mut self, socket: Closed) {
+        self.region.closed(socket);
     }
 
     /// A free chunk as a frame of length 0.

@@ -10,6 +10,8 @@ mod error;
 mod frame;
 mod mem;
 pub mod pcap;
+pub mod pcapng;
+mod pcapng_read;
 mod tap;
 
 pub use afpacket::{AfPacket, PacketConfig};
@@ -19,10 +21,12 @@ pub use error::PortError;
 pub use frame::{Frame, FramePool, PoolConfig};
 pub use mem::Mem;
 pub use pcap::{PcapError, PcapReader, PcapWriter};
+pub use pcapng::{PcapngPacket, PcapngWriter};
 pub use tap::{Tap, TapConfig};
 
 use std::os::fd::BorrowedFd;
 
+pub use crate::sys::xsk::Closed;
 use crate::types::DropReason;
 
 /// One device's frames, by whatever way.
@@ -92,6 +96,48 @@ impl Port {
         }
     }
 
+    /// Whether frames that it was handed may still be under way in its pool's memory. They come back by [`Port::flush`].
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        match self {
+            Self::AfXdp(port) => port.is_sending(),
+            // They copy what they are handed.
+            Self::AfPacket(_) | Self::Tap(_) | Self::Mem(_) => false,
+        }
+    }
+
+    /// The end of its use with `pool`, without waiting; what it holds in the pool's memory is counted as lost. To be followed by
+    /// [`Port::end`], on any thread.
+    pub fn part(&mut self, pool: &mut FramePool) -> Parted {
+        Parted(match self {
+            Self::AfXdp(port) => port.part(pool),
+            Self::AfPacket(_) | Self::Tap(_) | Self::Mem(_) => None,
+        })
+    }
+
+    /// The end of a port that was parted from its pool: waits up to 500 ms for frames under way, then closes it. What it did in all,
+    /// and what to tell [`FramePool::closed`].
+    #[must_use]
+    pub fn end(mut self, parted: Parted) -> (PortStats, Option<Closed>) {
+        match &mut self {
+            Self::AfXdp(_) => {}
+            Self::AfPacket(port) => port.drain(),
+            Self::Tap(port) => port.drain(),
+            Self::Mem(port) => port.drain(),
+        }
+        let closed = parted.0.as_ref().map(|parted| parted.socket);
+        (self.stats(), closed)
+    }
+
+    /// Whether it hands its pool's memory to the kernel, so that it can transmit frames of its own pool only. Others copy.
+    #[must_use]
+    pub const fn needs_own_frames(&self) -> bool {
+        match self {
+            Self::AfXdp(_) | Self::Mem(_) => true,
+            Self::AfPacket(_) | Self::Tap(_) => false,
+        }
+    }
+
     /// The end: waits up to 500 ms for frames under way, then takes every chunk back. Afterwards nothing is received or sent, and
     /// [`FramePool::outstanding`] counts only what others hold.
     pub fn drain(&mut self, pool: &mut FramePool) {
@@ -103,6 +149,10 @@ impl Port {
         }
     }
 }
+
+/// What is left of a port after [`Port::part`].
+#[derive(Debug)]
+pub struct Parted(Option<crate::sys::xsk::Parted>);
 
 /// What a port did since it was opened. All counters only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]

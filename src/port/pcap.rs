@@ -1,12 +1,14 @@
-//! Captures: a streaming reader of classic pcap files and a writer. Ethernet only; timing and rules are not its business.
+//! Captures: a streaming reader of pcap and pcapng files, and a writer of pcap. Ethernet only; timing and rules are not its business.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pcap_file::pcap::{self, PcapHeader, RawPcapPacket};
 use pcap_file::{DataLink, Endianness, TsResolution};
+
+use super::pcapng_read::{self, Failure};
 
 /// `snaplen` of what is written, and the most that a record may claim: tcpdump's `MAXIMUM_SNAPLEN`.
 pub const SNAPLEN: u32 = 262_144;
@@ -23,7 +25,7 @@ pub enum PcapError {
         source: io::Error,
     },
     /// The file header is none.
-    #[error("{}: not a pcap file ({reason}); convert other formats with `editcap -F pcap IN OUT`", path.display())]
+    #[error("{}: neither pcap nor pcapng ({reason}); convert other formats with `editcap IN OUT.pcapng`", path.display())]
     Header {
         /// The file.
         path: PathBuf,
@@ -72,32 +74,25 @@ pub enum PcapError {
 #[derive(Debug)]
 pub struct PcapReader {
     path: PathBuf,
-    inner: pcap::PcapReader<File>,
+    inner: Form,
     packet: u64,
     failed: bool,
     bytes: Vec<u8>,
 }
 
+#[derive(Debug)]
+enum Form {
+    Classic(pcap::PcapReader<File>),
+    Ng(pcapng_read::Reader<BufReader<File>>),
+}
+
 impl PcapReader {
-    /// Opens a capture with times in microseconds or nanoseconds, of either byte order.
+    /// Opens a capture: pcap with times in microseconds or nanoseconds, or pcapng, of either byte order.
     ///
     /// # Errors
     /// `Open`, `Header`, `LinkType`.
     pub fn open(path: &Path) -> Result<Self, PcapError> {
-        let file = File::open(path).map_err(|source| PcapError::Open { path: path.to_owned(), source })?;
-        let inner = pcap::PcapReader::new(file).map_err(|error| match error {
-            pcap_file::PcapError::IoError(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
-                PcapError::Open { path: path.to_owned(), source }
-            }
-            pcap_file::PcapError::IoError(_) => {
-                PcapError::Header { path: path.to_owned(), reason: "shorter than a file header".to_owned() }
-            }
-            other => PcapError::Header { path: path.to_owned(), reason: other.to_string() },
-        })?;
-        let datalink = inner.header().datalink;
-        if datalink != DataLink::ETHERNET {
-            return Err(PcapError::LinkType { path: path.to_owned(), link_type: datalink.into() });
-        }
+        let inner = Form::open(path)?;
         Ok(Self { path: path.to_owned(), inner, packet: 0, failed: false, bytes: Vec::new() })
     }
 
@@ -105,40 +100,93 @@ impl PcapReader {
     /// after an error.
     ///
     /// # Errors
-    /// `Truncated`, `Record`, `Io`, with the packet's number.
+    /// `Truncated`, `Record`, `Io`, with the packet's number; `LinkType` for a packet of a pcapng interface that is not Ethernet.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend its buffer")]
     pub fn next(&mut self) -> Result<Option<(Duration, &[u8])>, PcapError> {
         if self.failed {
             return Ok(None);
         }
-        let resolution = self.inner.header().ts_resolution;
-        let Some(result) = self.inner.next_raw_packet() else { return Ok(None) };
+        let found = match &mut self.inner {
+            Form::Classic(reader) => next_classic(reader, &mut self.bytes),
+            Form::Ng(reader) => reader.next().map(|found| {
+                found.map(|(time, at)| {
+                    self.bytes.clear();
+                    self.bytes.extend_from_slice(&reader.bytes()[at]);
+                    time
+                })
+            }),
+        };
         self.packet += 1;
         let (path, packet) = (self.path.clone(), self.packet);
-        let reason = match result {
-            Ok(raw) if raw.incl_len > SNAPLEN => format!("a length of {} bytes is more than {SNAPLEN}", raw.incl_len),
-            Ok(raw) => {
-                let nanos = match resolution {
-                    TsResolution::MicroSecond => u64::from(raw.ts_frac) * 1000,
-                    TsResolution::NanoSecond => u64::from(raw.ts_frac),
-                };
-                let time = Duration::from_secs(u64::from(raw.ts_sec)) + Duration::from_nanos(nanos);
-                self.bytes.clear();
-                self.bytes.extend_from_slice(&raw.data);
-                return Ok(Some((time, &self.bytes)));
-            }
-            Err(pcap_file::PcapError::IoError(source)) => {
+        match found {
+            Ok(Some(_)) if self.bytes.len() > SNAPLEN as usize => {
                 self.failed = true;
-                return Err(if source.kind() == io::ErrorKind::UnexpectedEof {
-                    PcapError::Truncated { path, packet }
-                } else {
-                    PcapError::Io { path, packet, source }
-                });
+                let reason = format!("a length of {} bytes is more than {SNAPLEN}", self.bytes.len());
+                Err(PcapError::Record { path, packet, reason })
             }
-            Err(other) => other.to_string(),
-        };
-        self.failed = true;
-        Err(PcapError::Record { path, packet, reason })
+            Ok(Some(time)) => Ok(Some((time, &self.bytes))),
+            Ok(None) => Ok(None),
+            Err(failure) => {
+                self.failed = true;
+                Err(match failure {
+                    Failure::Cut => PcapError::Truncated { path, packet },
+                    Failure::Io(source) => PcapError::Io { path, packet, source },
+                    Failure::LinkType(link_type) => PcapError::LinkType { path, link_type: link_type.into() },
+                    Failure::Damaged(reason) => PcapError::Record { path, packet, reason },
+                })
+            }
+        }
+    }
+}
+
+impl Form {
+    fn open(path: &Path) -> Result<Self, PcapError> {
+        let open = |source| PcapError::Open { path: path.to_owned(), source };
+        let header = |reason| PcapError::Header { path: path.to_owned(), reason };
+        let mut file = File::open(path).map_err(open)?;
+        let mut magic = [0; 4];
+        match file.read_exact(&mut magic) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(header("shorter than a file header".to_owned()));
+            }
+            Err(e) => return Err(open(e)),
+        }
+        file.rewind().map_err(open)?;
+        if u32::from_be_bytes(magic) == pcapng_read::SECTION_HEADER {
+            return Ok(Self::Ng(pcapng_read::Reader::new(BufReader::new(file))));
+        }
+        let reader = pcap::PcapReader::new(file).map_err(|error| match error {
+            pcap_file::PcapError::IoError(source) if source.kind() != io::ErrorKind::UnexpectedEof => open(source),
+            pcap_file::PcapError::IoError(_) => header("shorter than a file header".to_owned()),
+            other => header(other.to_string()),
+        })?;
+        let datalink = reader.header().datalink;
+        if datalink != DataLink::ETHERNET {
+            return Err(PcapError::LinkType { path: path.to_owned(), link_type: datalink.into() });
+        }
+        Ok(Self::Classic(reader))
+    }
+}
+
+fn next_classic(reader: &mut pcap::PcapReader<File>, bytes: &mut Vec<u8>) -> Result<Option<Duration>, Failure> {
+    let resolution = reader.header().ts_resolution;
+    match reader.next_raw_packet() {
+        None => Ok(None),
+        Some(Ok(raw)) if raw.incl_len > SNAPLEN => {
+            Err(Failure::Damaged(format!("a length of {} bytes is more than {SNAPLEN}", raw.incl_len)))
+        }
+        Some(Ok(raw)) => {
+            let nanos = match resolution {
+                TsResolution::MicroSecond => u64::from(raw.ts_frac) * 1000,
+                TsResolution::NanoSecond => u64::from(raw.ts_frac),
+            };
+            bytes.clear();
+            bytes.extend_from_slice(&raw.data);
+            Ok(Some(Duration::from_secs(u64::from(raw.ts_sec)) + Duration::from_nanos(nanos)))
+        }
+        Some(Err(pcap_file::PcapError::IoError(source))) => Err(Failure::from(source)),
+        Some(Err(other)) => Err(Failure::Damaged(other.to_string())),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{PcapError, PcapReader, PcapWriter};
+use crate::port::{PcapngPacket, PcapngWriter};
 
 type Packets = Vec<(Duration, Vec<u8>)>;
 
@@ -97,8 +98,151 @@ fn a_record_longer_than_any_frame_is_refused() {
     assert!(matches!(read(&path), Err(PcapError::Record { packet: 1, .. })));
 }
 
+/// Blocks of pcapng, built by hand.
+struct Blocks {
+    big: bool,
+    bytes: Vec<u8>,
+}
+
+impl Blocks {
+    fn new(big: bool) -> Self {
+        let mut blocks = Self { big, bytes: Vec::new() };
+        blocks.section();
+        blocks
+    }
+
+    fn section(&mut self) {
+        let version = if self.big { [0, 1, 0, 0] } else { [1, 0, 0, 0] };
+        let body = [&self.word(0x1a2b_3c4d)[..], &version, &[0xff; 8]].concat();
+        self.block(0x0a0d_0d0a, &body);
+    }
+
+    fn word(&self, n: u32) -> [u8; 4] {
+        if self.big { n.to_be_bytes() } else { n.to_le_bytes() }
+    }
+
+    fn half(&self, n: u16) -> [u8; 2] {
+        if self.big { n.to_be_bytes() } else { n.to_le_bytes() }
+    }
+
+    fn block(&mut self, kind: u32, body: &[u8]) {
+        let len = self.word(12 + body.len() as u32);
+        self.bytes.extend([&self.word(kind)[..], &len, body, &len].concat());
+    }
+
+    /// With options of one byte or eight, and no end of options: it may be left out.
+    fn interface(&mut self, link_type: u16, options: &[(u16, &[u8])]) {
+        let mut body = [&self.half(link_type)[..], &[0, 0], &self.word(2)].concat();
+        for (code, value) in options {
+            body.extend([&self.half(*code)[..], &self.half(value.len() as u16), value].concat());
+            body.resize(body.len().next_multiple_of(4), 0);
+        }
+        self.block(1, &body);
+    }
+
+    fn packet(&mut self, interface: u32, time: u64, bytes: &[u8]) {
+        let words =
+            [interface, (time >> 32) as u32, time as u32, bytes.len() as u32, 99].map(|n| self.word(n)).concat();
+        let mut body = [&words[..], bytes].concat();
+        body.resize(body.len().next_multiple_of(4), 0xee);
+        self.block(6, &body);
+    }
+}
+
+#[test]
+fn every_form_of_pcapng_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.pcapng");
+    for big in [false, true] {
+        let mut blocks = Blocks::new(big);
+        blocks.interface(1, &[]);
+        blocks.interface(1, &[(2, b"eth0"), (9, &[9])]);
+        let offset = if big { 100_u64.to_be_bytes() } else { 100_u64.to_le_bytes() };
+        blocks.interface(1, &[(9, &[0x80 | 10]), (14, &offset)]);
+        blocks.packet(0, (7 << 32) + 5, &[1, 2, 3]);
+        blocks.block(0x0bad, b"what nobody knows   ");
+        blocks.packet(1, 7_000_000_005, &[4]);
+        blocks.packet(2, 7 * 1024 + 512, &[]);
+        let simple = [&blocks.word(60)[..], &[8, 9, 0, 0]].concat();
+        blocks.block(3, &simple);
+        let old = [
+            &blocks.half(1)[..],
+            &[0, 0],
+            &blocks.word(0),
+            &blocks.word(9),
+            &blocks.word(2),
+            &blocks.word(2),
+            &[6, 7, 0, 0],
+        ];
+        let old = old.concat();
+        blocks.block(2, &old);
+        blocks.section();
+        blocks.interface(1, &[]);
+        blocks.packet(0, 1_000_001, &[5; 5]);
+        fs::write(&path, &blocks.bytes).unwrap();
+        let expected = vec![
+            (Duration::from_micros((7 << 32) + 5), vec![1, 2, 3]),
+            (Duration::new(7, 5), vec![4]),
+            (Duration::new(107, 500_000_000), vec![]),
+            (Duration::ZERO, vec![8, 9]),
+            (Duration::new(0, 9), vec![6, 7]),
+            (Duration::new(1, 1000), vec![5; 5]),
+        ];
+        assert_eq!(read(&path).unwrap(), expected, "big: {big}");
+        for len in 0..blocks.bytes.len() {
+            fs::write(&path, &blocks.bytes[..len]).unwrap();
+            let whole_blocks = read(&path).is_ok();
+            assert!(!whole_blocks || len.is_multiple_of(4), "{len} bytes are no whole blocks");
+        }
+        blocks.interface(113, &[]);
+        blocks.packet(1, 0, &[1]);
+        fs::write(&path, &blocks.bytes).unwrap();
+        assert!(matches!(read(&path), Err(PcapError::LinkType { link_type: 113, .. })));
+    }
+    let mut blocks = Blocks::new(false);
+    blocks.packet(3, 0, &[1]);
+    fs::write(&path, &blocks.bytes).unwrap();
+    let error = read(&path).unwrap_err().to_string();
+    assert!(error.contains("packet 1") && error.contains("interface 3 was not described"), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn pcapng_is_read_as_it_was_written(
+        packets in prop::collection::vec((any::<u32>(), 0..1_000_000_000u32, prop::collection::vec(any::<u8>(), 0..300), ".{0,9}"), 0..20)
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.pcapng");
+        let mut writer = PcapngWriter::new(Vec::new(), "a test", "of packets").unwrap();
+        let interfaces = [writer.interface("a in", "received by a", 0).unwrap(), writer.interface("a out", "", 0).unwrap()];
+        for (n, (s, ns, bytes, comment)) in packets.iter().enumerate() {
+            let (time, comment) = (Duration::new(u64::from(*s), *ns), (n % 3 > 0).then_some(comment.as_str()));
+            let packet = PcapngPacket { interface: interfaces[n % 2], time, len: 400, bytes, outgoing: n % 2 > 0, comment };
+            writer.packet(&packet).unwrap();
+        }
+        writer.statistics(interfaces[1], Duration::from_secs(1), 2, 3).unwrap();
+        fs::write(&path, writer.get_mut()).unwrap();
+        let packets: Packets = packets.into_iter().map(|(s, ns, bytes, _)| (Duration::new(u64::from(s), ns), bytes)).collect();
+        prop_assert_eq!(read(&path).unwrap(), packets);
+    }
+
+    #[test]
+    fn damage_of_pcapng_never_panics(at in prop::collection::vec((28..200usize, any::<u8>()), 0..8), big in any::<bool>()) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.pcapng");
+        let mut blocks = Blocks::new(big);
+        blocks.interface(1, &[(9, &[6]), (14, &[0; 8])]);
+        for n in 0..5 {
+            blocks.packet(0, n, &[n as u8; 9]);
+        }
+        for (at, value) in at {
+            blocks.bytes[at] = value;
+        }
+        fs::write(&path, &blocks.bytes).unwrap();
+        let _any = read(&path);
+    }
 
     #[test]
     fn what_is_written_is_read(

@@ -136,6 +136,8 @@ impl Counters {
                 Classifier::U32(nodes) => nodes.iter().for_each(|n| node(n.counters, n.words())),
                 Classifier::Flower(rules) => rules.iter().for_each(|r| node(r.counters, NodeWord::len(0))),
                 Classifier::Matchall(rule) => rule.iter().for_each(|r| node(r.counters, NodeWord::len(0))),
+                Classifier::Fw(fw) => fw.rules().iter().for_each(|r| node(r.counters, NodeWord::len(0))),
+                Classifier::Basic(rules) => rules.iter().for_each(|r| node(r.counters, NodeWord::len(0))),
             }
         }
         for nodes in ruleset.u32_tables.iter().flat_map(|t| &t.buckets) {

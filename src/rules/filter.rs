@@ -1,8 +1,6 @@
 //! Filters: what a frame is compared with. One [`Filter`] is what the kernel calls a `tcf_proto`: all nodes of one prio.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
-use super::ActionId;
+use super::{ActionId, EmatchTerm, FlowerRule};
 use crate::types::{DeviceId, Protocol};
 
 /// All that one prio of a chain holds: one protocol, one kind.
@@ -24,6 +22,8 @@ impl Filter {
             Classifier::U32(nodes) => nodes.iter().map(|n| n.actions.as_slice()).collect(),
             Classifier::Flower(rules) => rules.iter().map(|r| r.actions.as_slice()).collect(),
             Classifier::Matchall(rule) => rule.iter().map(|r| r.actions.as_slice()).collect(),
+            Classifier::Fw(fw) => fw.rules().iter().map(|r| r.actions.as_slice()).collect(),
+            Classifier::Basic(rules) => rules.iter().map(|r| r.actions.as_slice()).collect(),
         };
         lists.into_iter().flatten().copied()
     }
@@ -40,6 +40,10 @@ pub enum Classifier {
     Flower(Vec<FlowerRule>),
     /// `matchall`: at most one.
     Matchall(Option<MatchallRule>),
+    /// `fw`.
+    Fw(FwFilter),
+    /// `basic`: rules in the order in which they are tried, the youngest first.
+    Basic(Vec<BasicRule>),
 }
 
 impl Classifier {
@@ -50,6 +54,8 @@ impl Classifier {
             Self::U32(_) => "u32",
             Self::Flower(_) => "flower",
             Self::Matchall(_) => "matchall",
+            Self::Fw(_) => "fw",
+            Self::Basic(_) => "basic",
         }
     }
 }
@@ -196,13 +202,47 @@ pub struct MatchallRule {
     pub counters: u32,
 }
 
-/// A flower filter: every key that is given must match.
+/// All fw filters of one prio.
 #[derive(Clone, Debug)]
-pub struct FlowerRule {
-    /// Its handle, 1, 2, … unless given.
+pub enum FwFilter {
+    /// Rules by mark.
+    Marks {
+        /// `HANDLE/MASK`: the bits of the mark that are looked up, the same for the whole prio.
+        mask: u32,
+        /// At most one with each mark; in no order.
+        rules: Vec<FwRule>,
+    },
+    /// The old method, `fw` without handle: a mark that names a class of this qdisc ends classification.
+    Classes {
+        /// The upper half of the qdisc's handle, in its place: `0xffff_0000` for ingress and clsact.
+        qdisc: u32,
+    },
+}
+
+impl FwFilter {
+    /// The rules; the old method has none.
+    #[must_use]
+    pub fn rules(&self) -> &[FwRule] {
+        match self {
+            Self::Marks { rules, .. } => rules,
+            Self::Classes { .. } => &[],
+        }
+    }
+
+    /// Whether a mark names a class (`fw_classify()`, net/sched/cls_fw.c: the old method).
+    #[must_use]
+    pub const fn is_class(mark: u32, qdisc: u32) -> bool {
+        mark != 0 && (mark >> 16 == 0 || mark >> 16 == qdisc >> 16)
+    }
+}
+
+/// A fw filter.
+#[derive(Clone, Debug)]
+pub struct FwRule {
+    /// Its handle, which is the mark that it wants (after the mask).
     pub handle: u32,
-    /// What it compares.
-    pub key: FlowerKey,
+    /// `indev D`: only frames that came in by this device.
+    pub indev: Option<DeviceId>,
     /// `classid`.
     pub classid: Option<u32>,
     /// Executed in order on a match.
@@ -211,38 +251,17 @@ pub struct FlowerRule {
     pub counters: u32,
 }
 
-/// The keys of a flower filter. `None`: not compared. Values are already masked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FlowerKey {
-    /// The filter's protocol unless that is `all`: compared with the type of the packet (`eth_type`).
-    pub eth_type: Option<u16>,
-    /// `ip_proto`.
-    pub ip_proto: Option<u8>,
-    /// `src_ip` / `dst_ip` of IPv4: value and mask.
-    pub src_ipv4: Option<(Ipv4Addr, Ipv4Addr)>,
-    /// See `src_ipv4`.
-    pub dst_ipv4: Option<(Ipv4Addr, Ipv4Addr)>,
-    /// `src_ip` / `dst_ip` of IPv6: value and mask.
-    pub src_ipv6: Option<(Ipv6Addr, Ipv6Addr)>,
-    /// See `src_ipv6`.
-    pub dst_ipv6: Option<(Ipv6Addr, Ipv6Addr)>,
-    /// `src_port`.
-    pub src_port: Option<PortMatch>,
-    /// `dst_port`.
-    pub dst_port: Option<PortMatch>,
-    /// `tcp_flags`: value and mask, 12 bits.
-    pub tcp_flags: Option<(u16, u16)>,
-    /// `src_mac`: value and mask.
-    pub src_mac: Option<([u8; 6], [u8; 6])>,
-    /// `dst_mac`: value and mask.
-    pub dst_mac: Option<([u8; 6], [u8; 6])>,
-}
-
-/// A flower port: masked, or a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PortMatch {
-    /// `80` or `80/0xfff0`: value (already masked) and mask.
-    Masked(u16, u16),
-    /// `8000-9000`: both ends included.
-    Range(u16, u16),
+/// A basic filter.
+#[derive(Clone, Debug)]
+pub struct BasicRule {
+    /// Its handle, 1, 2, … unless given.
+    pub handle: u32,
+    /// The expression; empty: it matches everything.
+    pub ematches: Vec<EmatchTerm>,
+    /// `classid`.
+    pub classid: Option<u32>,
+    /// Executed in order on a match.
+    pub actions: Vec<ActionId>,
+    /// Base of its counter words.
+    pub counters: u32,
 }

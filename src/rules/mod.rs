@@ -5,8 +5,12 @@
 
 pub mod action;
 pub mod counters;
+pub mod ematch;
+#[cfg(test)]
+pub mod ematch_random;
 pub mod eval;
 pub mod filter;
+pub mod flower;
 pub mod police;
 
 pub use action::{
@@ -14,10 +18,15 @@ pub use action::{
     Skbedit, Skbmod, Vlan,
 };
 pub use counters::{ActionWord, CounterSink, CounterSource, Counters, NodeWord};
+pub use ematch::{
+    Ematch, EmatchAsk, EmatchCmp, EmatchLayer, EmatchMeta, EmatchNbyte, EmatchOperand, EmatchTerm, EmatchThen,
+    EmatchU32, EmatchWidth, MetaField, MetaObject,
+};
 pub use filter::{
-    Classifier, Filter, FlowerKey, FlowerRule, MatchallRule, PortMatch, U32Base, U32Descent, U32Key, U32Link, U32Mark,
+    BasicRule, Classifier, Filter, FwFilter, FwRule, MatchallRule, U32Base, U32Descent, U32Key, U32Link, U32Mark,
     U32Node, U32Table, U32VariableOffset,
 };
+pub use flower::{FlowerField, FlowerKey, FlowerRule, PortMatch};
 
 use std::collections::BTreeMap;
 
@@ -92,7 +101,7 @@ impl Ruleset {
         let mut seen = vec![false; self.u32_tables.len()];
         let mut open: Vec<u32> = match &filter.classifier {
             Classifier::U32(nodes) => links(nodes).collect(),
-            Classifier::Flower(_) | Classifier::Matchall(_) => Vec::new(),
+            Classifier::Flower(_) | Classifier::Matchall(_) | Classifier::Fw(_) | Classifier::Basic(_) => Vec::new(),
         };
         while let Some(table) = open.pop() {
             if std::mem::replace(&mut seen[table as usize], true) {

@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod mmap;
 pub mod packet;
 pub mod packet_abi;
+mod shared;
 pub mod socket;
 pub mod tap;
 pub mod umem;

@@ -18,6 +18,9 @@ use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::umem::Umem;
 use xsk_rs::umem::frame::FrameDesc;
 
+use super::shared::Shared;
+use super::xsk::Closed;
+
 /// What the kernel leaves free before a received frame, in bytes: `XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h.
 pub const HEADROOM_LEN: usize = 256;
 
@@ -61,24 +64,6 @@ pub(super) enum Place {
     Transmit(u16),
     /// The kernel may touch it until the region goes: its socket was closed in a way that leaves that open.
     Lost,
-}
-
-/// What a UMEM needs besides the bytes.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub umem: Umem,
-    /// The descriptors as the UMEM made them: payload from its first byte.
-    origin: Vec<FrameDesc>,
-    /// The descriptor of the frame that is in the chunk now.
-    descs: Vec<FrameDesc>,
-    pub fill_len: u32,
-    pub completion_len: u32,
-    /// Descriptor of the first socket, which is the UMEM's own.
-    pub first_fd: Option<i32>,
-    /// Sockets open now.
-    pub sockets: u32,
-    /// Sockets opened so far; numbers them.
-    pub opened: u16,
 }
 
 /// One piece of memory in chunks.
@@ -142,7 +127,17 @@ impl Region {
         }
         let payload_len = chunk_len as usize - HEADROOM_LEN;
         let descs = origin.clone();
-        let shared = Shared { umem, origin, descs, fill_len, completion_len, first_fd: None, sockets: 0, opened: 0 };
+        let shared = Shared {
+            umem,
+            origin,
+            descs,
+            fill_len,
+            completion_len,
+            umem_fd: None,
+            anchor: 0,
+            sockets: Vec::new(),
+            opened: 0,
+        };
         Ok(Self::new(payload_len, payloads, Some(shared), None))
     }
 
@@ -199,7 +194,7 @@ impl Region {
     /// Whether no socket is open, so that the region may be replaced.
     #[must_use]
     pub fn is_unused(&self) -> bool {
-        self.shared.as_ref().is_none_or(|shared| shared.sockets == 0)
+        self.shared.as_ref().is_none_or(|shared| shared.sockets.is_empty())
     }
 
     /// Whether sockets get rings of these lengths.
@@ -350,9 +345,16 @@ impl Region {
         }
     }
 
-    /// Socket `number` is closed. If the kernel has surely forgotten it, chunks to receive into are free again; those that it may still
-    /// be transmitting from never are.
-    pub(super) fn closed(&mut self, number: u16, forgotten: bool) {
+    /// Socket `number` is about to be closed. True: then the kernel forgets it; false: only when the region goes.
+    pub(super) fn let_go(&mut self, number: u16) -> bool {
+        self.shared.as_mut().is_none_or(|shared| shared.let_go(number))
+    }
+
+    /// A socket is closed. If the kernel has surely forgotten it, chunks to receive into are free again; those that it may still be
+    /// transmitting from never are.
+    pub fn closed(&mut self, socket: Closed) {
+        assert!(socket.region == self.id, "a socket is closed with the region that it was opened on");
+        let Closed { number, forgotten, .. } = socket;
         for index in 0..self.places.len() {
             if self.places[index] == Place::Transmit(number) {
                 self.places[index] = Place::Lost;

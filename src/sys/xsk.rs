@@ -59,8 +59,6 @@ pub struct Socket {
     region: u32,
     /// Its number in the region.
     number: u16,
-    /// Its descriptor is the UMEM's own, which libxdp closes with the UMEM only.
-    is_first: bool,
     tx_len: u32,
     /// Places of the tx ring that are surely free.
     credits: u32,
@@ -94,8 +92,10 @@ impl Socket {
         let (fill, completion) = rings.ok_or_else(|| io::Error::from_raw_os_error(libc::EBUSY))?;
         // libxdp keeps the UMEM's descriptor open as long as the UMEM, so no other socket can have its number.
         let fd = rx.fd().as_raw_fd();
-        let is_first = *shared.first_fd.get_or_insert(fd) == fd;
-        shared.sockets += 1;
+        if *shared.umem_fd.get_or_insert(fd) == fd {
+            shared.anchor = number;
+        }
+        shared.sockets.push((number, fd));
         let region = region.id();
         Ok(Self {
             tx,
@@ -104,7 +104,6 @@ impl Socket {
             completion,
             region,
             number,
-            is_first,
             tx_len: options.tx_len,
             credits: options.tx_len,
             in_flight: 0,
@@ -277,16 +276,21 @@ impl Socket {
         })
     }
 
-    /// Closes the socket; the kernel's chunks to receive into are free again, unless it is the UMEM's first socket: libxdp keeps that
-    /// one's descriptor, and so its binding, until the UMEM goes. Chunks still under way to transmit are never used again.
+    /// Closes the socket: [`Socket::part`], drop and [`Region::closed`] at once.
     pub fn close(self, region: &mut Region) {
+        let parted = self.part(region);
+        let socket = parted.socket;
+        drop(parted);
+        region.closed(socket);
+    }
+
+    /// The first half of closing: the region counts on this socket no more, and its memory stays shared through the others. The kernel
+    /// works on until the result is dropped, which may take it a while (`xsk_release()` waits for running packets): so that can
+    /// happen on another thread. Then tell [`Region::closed`].
+    pub fn part(self, region: &mut Region) -> Parted {
         self.check(region);
-        let (number, is_first) = (self.number, self.is_first);
-        drop(self);
-        region.closed(number, !is_first);
-        if let Some(shared) = &mut region.shared {
-            shared.sockets -= 1;
-        }
+        let forgotten = region.let_go(self.number);
+        Parted { socket: Closed { number: self.number, forgotten, region: self.region }, _rings: self }
     }
 
     /// # Panics
@@ -298,6 +302,23 @@ impl Socket {
     fn raw_fd(&self) -> i32 {
         self.rx.fd().as_raw_fd()
     }
+}
+
+/// A socket that is not used any more; dropping it closes it.
+#[derive(Debug)]
+pub struct Parted {
+    /// What the region must be told when this is dropped.
+    pub socket: Closed,
+    _rings: Socket,
+}
+
+/// A socket that was closed, for [`Region::closed`].
+#[derive(Clone, Copy, Debug)]
+pub struct Closed {
+    pub(super) number: u16,
+    /// The kernel forgot it with its descriptor. Otherwise that is the UMEM's own, and its queue is bound until the UMEM goes.
+    pub(super) forgotten: bool,
+    pub(super) region: u32,
 }
 
 impl AsFd for Socket {

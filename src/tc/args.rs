@@ -43,6 +43,17 @@ impl<'a> Args<'a> {
         self.position = (self.position + 1).min(self.tokens.len());
     }
 
+    /// All words from the current one on.
+    #[must_use]
+    pub fn rest(&self) -> &'a [Token] {
+        self.tokens.get(self.position..).unwrap_or(&[])
+    }
+
+    /// Goes on by so many words, at most to the end.
+    pub fn advance(&mut self, count: usize) {
+        self.position = (self.position + count).min(self.tokens.len());
+    }
+
     /// `NEXT_ARG()`: the next word.
     ///
     /// # Errors

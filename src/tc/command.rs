@@ -291,7 +291,7 @@ fn chain_object(args: &mut Args<'_>, netns: Option<&str>, options: &ListOptions)
     match verb(word) {
         Some(verb @ (Verb::Add | Verb::Delete)) => {
             args.skip();
-            let target = filter::parse(args, verb)?;
+            let target = filter::parse_chain(args, verb)?;
             return Ok(Operation::Chain(Box::new(ChainCommand { delete: verb == Verb::Delete, target })));
         }
         Some(Verb::Change | Verb::Replace) | None => {}

@@ -82,7 +82,7 @@ impl TcError {
         Self {
             exit_code: exit::KERNEL,
             messages: vec![format!("viscum does not support {what}")],
-            hint: "leave this rule to the kernel's own tc, or write it with u32, flower or matchall and gact, mirred, \
+            hint: "leave this rule to the kernel's own tc, or write it with u32, flower, matchall, basic or fw and gact, mirred, \
                    skbedit, skbmod, csum, pedit, vlan, nat, police or simple"
                 .to_owned(),
             token: Some(token),
@@ -93,6 +93,15 @@ impl TcError {
     #[must_use]
     pub fn then(mut self, message: impl Into<String>) -> Self {
         self.messages.push(message.into());
+        self
+    }
+
+    /// The same error with one of its lines said in another way.
+    #[must_use]
+    pub fn renamed(mut self, line: &str, other: &str) -> Self {
+        for message in self.messages.iter_mut().filter(|m| *m == line) {
+            other.clone_into(message);
+        }
         self
     }
 

@@ -71,13 +71,13 @@ pub fn link_name(number: u16) -> String {
 }
 
 /// The names that flower knows (`flower_parse_ip_proto()`), in the order in which prefixes are tried.
-const IP: &[(&str, u8)] = &[("tcp", 6), ("udp", 17), ("sctp", 132), ("icmp", 1), ("icmpv6", 58), ("l2tp", 115)];
+const IP: &[(&str, u8)] = &[("tcp", 6), ("udp", 17), ("sctp", 132), ("icmp", 1), ("icmpv6", 58)];
 
-/// `ip_proto` of flower: a prefix of a name, or a *hexadecimal* number.
+/// `ip_proto` of flower: a prefix of a name, or a *hexadecimal* number; and whether it was a name.
 #[must_use]
-pub fn ip_number(text: &str) -> Option<u8> {
+pub fn ip_number(text: &str) -> Option<(u8, bool)> {
     let known = IP.iter().find(|(name, _)| super::number::matches(text, name));
-    known.map(|(_, number)| *number).or_else(|| super::number::get_u8(text, 16))
+    known.map(|(_, number)| (*number, true)).or_else(|| super::number::get_u8(text, 16).map(|number| (number, false)))
 }
 
 /// How flower prints `ip_proto`.
@@ -85,6 +85,47 @@ pub fn ip_number(text: &str) -> Option<u8> {
 pub fn ip_name(number: u8) -> String {
     let known = IP.iter().find(|(_, n)| *n == number);
     known.map_or_else(|| format!("{number:02x}"), |(name, _)| (*name).to_owned())
+}
+
+/// `lib/ppp_proto.c`: name and PPP protocol. Where two names have one number, the first is printed.
+const PPP: &[(&str, u16)] = &[
+    ("ip", 0x0021),
+    ("at", 0x0029),
+    ("ipx", 0x002b),
+    ("vjc_comp", 0x002d),
+    ("vjc_uncomp", 0x002f),
+    ("mp", 0x003d),
+    ("ipv6", 0x0057),
+    ("compfrag", 0x00fb),
+    ("comp", 0x00fd),
+    ("mpls_uc", 0x0281),
+    ("mpls_mc", 0x0283),
+    ("ipcp", 0x8021),
+    ("atcp", 0x8029),
+    ("ipxcp", 0x802b),
+    ("ipv6cp", 0x8057),
+    ("ccpfrag", 0x80fb),
+    ("ccp", 0x80fd),
+    ("mplscp", 0x80fd),
+    ("lcp", 0xc021),
+    ("pap", 0xc023),
+    ("lqr", 0xc025),
+    ("chap", 0xc223),
+    ("cbcp", 0xc029),
+];
+
+/// `ppp_proto_a2n()`: a name in any case, or a number.
+#[must_use]
+pub fn ppp_number(text: &str) -> Option<u16> {
+    let known = PPP.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    known.map(|(_, number)| *number).or_else(|| super::number::get_u16(text, 0))
+}
+
+/// `ppp_proto_n2a()`: a name, or `[number]`.
+#[must_use]
+pub fn ppp_name(number: u16) -> String {
+    let known = PPP.iter().find(|(_, n)| *n == number);
+    known.map_or_else(|| format!("[{number}]"), |(name, _)| (*name).to_owned())
 }
 
 /// How flower prints `eth_type`.

@@ -6,8 +6,22 @@ pub mod ethertype {
     pub const IPV4: u16 = 0x0800;
     /// ARP.
     pub const ARP: u16 = 0x0806;
+    /// Reverse ARP.
+    pub const RARP: u16 = 0x8035;
     /// IPv6.
     pub const IPV6: u16 = 0x86dd;
+    /// MPLS.
+    pub const MPLS_UC: u16 = 0x8847;
+    /// MPLS multicast.
+    pub const MPLS_MC: u16 = 0x8848;
+    /// A PPPoE session.
+    pub const PPP_SES: u16 = 0x8864;
+    /// HSR (IEC 62439-3): a tag with another type behind it.
+    pub const HSR: u16 = 0x892f;
+    /// PRP version 0, of the same form.
+    pub const PRP: u16 = 0x88fb;
+    /// batman-adv: a whole Ethernet frame may be in it.
+    pub const BATMAN: u16 = 0x4305;
     /// 802.1Q VLAN tag.
     pub const VLAN: u16 = 0x8100;
     /// 802.1ad service tag.

@@ -1,4 +1,4 @@
-//! Where the headers of a frame are: offsets only, checked once, then infallible. It compares and changes nothing.
+//! A whole datagram within a frame, by the lengths that its headers say. It compares and changes nothing.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ pub const IPV4_LEN_MIN: usize = 20;
 pub const IPV6_LEN: usize = 40;
 /// Length of a TCP header without options.
 pub const TCP_LEN_MIN: usize = 20;
-/// How many headers the kernel follows: `MAX_FLOW_DISSECT_HDRS`, net/core/flow_dissector.c.
+/// Extension headers that [`Transport::find`] goes to.
 const HEADERS_MAX: u32 = 15;
 /// VLAN tags that [`Transport::find`] looks behind.
 const TAGS_MAX: usize = 2;
@@ -38,123 +38,11 @@ pub enum Fragment {
     Later,
 }
 
-/// The headers of an untagged frame, as the kernel's flow dissector sees them (`__skb_flow_dissect`, net/core/flow_dissector.c, with
-/// the flags that flower gives). It looks at the bytes that are there, not at lengths in headers, and stops before encapsulation.
-///
-/// Every offset is from the frame's start (the MAC header) and what it names lies wholly within the frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Headers {
-    /// Where the network header begins, as given.
-    pub network: usize,
-    /// Which IP header is there; `None`: not IP, or cut off, or an IHL under 5.
-    pub ip: Option<IpVersion>,
-    /// The protocol behind IP (and behind IPv6 extension headers as far as they could be followed). 0 without IP.
-    pub ip_proto: u8,
-    /// See [`Fragment`].
-    pub fragment: Fragment,
-    /// Where the transport header begins, IHL-aware; may be beyond the frame's end. `None` without IP, and for fragments.
-    pub l4: Option<usize>,
-    /// Where four bytes of ports are, for a protocol that has them; `None` also for all fragments.
-    pub ports: Option<usize>,
-    /// Where the two bytes with TCP's data offset and flags are; only if all 20 bytes of the header are there and its own length
-    /// is not less. `None` also for all fragments.
-    pub tcp_flags: Option<usize>,
-}
-
-impl Headers {
-    /// No IP header.
-    const fn none(network: usize) -> Self {
-        Self { network, ip: None, ip_proto: 0, fragment: Fragment::No, l4: None, ports: None, tcp_flags: None }
-    }
-
-    /// Finds the headers of an untagged frame (MAC header included) whose packet type is `protocol` and whose network header is at
-    /// `network` (see `PacketMeta`: neither need be what the MAC header says).
-    #[must_use]
-    pub fn parse(frame: &[u8], protocol: u16, network: usize) -> Self {
-        match protocol {
-            ethertype::IPV4 => Self::parse_ipv4(frame, network),
-            ethertype::IPV6 => Self::parse_ipv6(frame, network),
-            _ => Self::none(network),
-        }
-    }
-
-    fn parse_ipv4(frame: &[u8], network: usize) -> Self {
-        let none = Self::none(network);
-        if frame.len() < network + IPV4_LEN_MIN {
-            return none;
-        }
-        let header_len = usize::from(frame[network] & 0x0f) * 4;
-        if header_len < IPV4_LEN_MIN {
-            return none;
-        }
-        let fragment = ipv4_fragment(be16(frame, network + 6));
-        let found = Self { ip: Some(IpVersion::V4), ip_proto: frame[network + 9], fragment, ..none };
-        if fragment == Fragment::No { found.with_l4(frame, network + header_len) } else { found }
-    }
-
-    fn parse_ipv6(frame: &[u8], network: usize) -> Self {
-        let none = Self::none(network);
-        if frame.len() < network + IPV6_LEN {
-            return none;
-        }
-        let mut found = Self { ip: Some(IpVersion::V6), ip_proto: frame[network + 6], ..none };
-        let mut offset = network + IPV6_LEN;
-        // The IPv6 header itself is not counted.
-        for _ in 0..=HEADERS_MAX {
-            match found.ip_proto {
-                IPV6_HOP_BY_HOP | IPV6_ROUTING | IPV6_DESTINATION => {
-                    if frame.len() < offset + 2 {
-                        return found.with_l4(frame, offset);
-                    }
-                    found.ip_proto = frame[offset];
-                    offset += (usize::from(frame[offset + 1]) + 1) * 8;
-                }
-                IPV6_FRAGMENT => {
-                    if frame.len() < offset + 8 {
-                        return found.with_l4(frame, offset);
-                    }
-                    let later = be16(frame, offset + 2) & 0xfff8 != 0;
-                    found.fragment = if later { Fragment::Later } else { Fragment::First };
-                    found.ip_proto = frame[offset];
-                    return found;
-                }
-                _ => return found.with_l4(frame, offset),
-            }
-        }
-        found
-    }
-
-    fn with_l4(mut self, frame: &[u8], l4: usize) -> Self {
-        self.l4 = Some(l4);
-        self.ports = ports_offset(self.ip_proto).map(|offset| l4 + offset).filter(|at| at + 4 <= frame.len());
-        if self.ip_proto == IP_PROTO_TCP
-            && frame.len() >= l4 + TCP_LEN_MIN
-            && usize::from(frame[l4 + 12] >> 4) * 4 >= TCP_LEN_MIN
-        {
-            self.tcp_flags = Some(l4 + 12);
-        }
-        self
-    }
-}
-
 const IPV6_HOP_BY_HOP: u8 = 0;
-const IPV6_ROUTING: u8 = 43;
-const IPV6_FRAGMENT: u8 = 44;
 const IPV6_DESTINATION: u8 = 60;
 
-/// Where the ports are, from the transport header: `proto_ports_offset`, include/net/ip.h.
-const fn ports_offset(ip_proto: u8) -> Option<usize> {
-    match ip_proto {
-        // TCP, UDP, DCCP, ESP (its SPI), SCTP, UDP-Lite.
-        6 | 17 | 33 | 50 | 132 | 136 => Some(0),
-        // AH: its SPI.
-        51 => Some(4),
-        _ => None,
-    }
-}
-
 /// By the flags-and-offset word of an IPv4 header.
-const fn ipv4_fragment(word: u16) -> Fragment {
+pub(super) const fn ipv4_fragment(word: u16) -> Fragment {
     if word & 0x1fff != 0 {
         Fragment::Later
     } else if word & 0x2000 != 0 {

@@ -2,13 +2,18 @@
 
 pub mod checksum;
 pub mod csum;
+pub mod dissect;
+pub mod filter;
 pub mod headers;
 pub mod nat;
 pub mod pedit;
 pub mod segment;
+pub mod transport;
 pub mod vlan;
 
-pub use headers::{Fragment, Headers, IpVersion};
+pub use dissect::{Headers, SeenTag};
+pub use filter::{Filter, FilterError};
+pub use headers::{Fragment, IpVersion};
 
 /// Two bytes at `offset` in network order.
 ///

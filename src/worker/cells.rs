@@ -1,12 +1,13 @@
 //! Counters that one worker writes and anybody reads: atomics without locks. No meaning of a word is known here.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::utils::CachePadded;
 
 use super::buckets::{AllTokens, SharedTokens};
 use crate::plan::Buckets;
+use crate::port::PortStats;
 use crate::rules::{CounterSink, CounterSource};
 use crate::types::DropReason;
 
@@ -90,10 +91,6 @@ pub struct PortCells {
     pub rx_frames: AtomicU64,
     /// Their bytes.
     pub rx_bytes: AtomicU64,
-    /// Frames handed to the kernel.
-    pub tx_frames: AtomicU64,
-    /// Their bytes.
-    pub tx_bytes: AtomicU64,
     /// Frames that no rule took and that the kernel has anyway (AF_PACKET).
     pub passed: AtomicU64,
     /// Frames that went to another worker.
@@ -108,12 +105,25 @@ pub struct PortCells {
     pub mirrored: AtomicU64,
     /// By reason, where the frame came in or was to go out.
     pub drops: [AtomicU64; DropReason::ALL.len()],
+    /// The port's own statistics, as last published.
+    port: Mutex<PortStats>,
 }
 
 impl PortCells {
     /// Counts a drop.
     pub fn drop_one(&self, reason: DropReason) {
         bump(&self.drops[reason.index()], 1);
+    }
+
+    /// Publishes the port's own statistics.
+    pub fn set_port(&self, stats: PortStats) {
+        *self.port.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+    }
+
+    /// The port's own statistics, as last published.
+    #[must_use]
+    pub fn port(&self) -> PortStats {
+        self.port.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -130,16 +140,6 @@ pub struct WorkerCells {
     pub generation: AtomicU64,
     /// The newest generation before which it keeps none.
     pub settled: AtomicU64,
-    /// One per port, in the worker's order.
-    pub ports: Box<[PortCells]>,
-}
-
-impl WorkerCells {
-    /// For a worker with this many ports.
-    #[must_use]
-    pub fn new(port_count: usize) -> Self {
-        Self { ports: (0..port_count).map(|_| PortCells::default()).collect(), ..Self::default() }
-    }
 }
 
 #[cfg(test)]

@@ -53,8 +53,8 @@ pub struct Generation {
     pub id: u64,
     /// The rules.
     pub plan: Arc<Plan>,
-    /// One per port of the worker.
-    pub lanes: Box<[Lane]>,
+    /// By the number of the worker's port; a port without one receives nothing under these rules.
+    pub lanes: Box<[Option<Lane>]>,
     /// By [`DeviceId`].
     pub egress: Box<[Egress]>,
     /// By [`DeviceId`]: whether the device is up; a thread of the control plane keeps it true.
@@ -66,6 +66,26 @@ pub struct Generation {
 }
 
 impl Generation {
+    /// Rules without any filter, for a worker without any port.
+    #[must_use]
+    pub fn idle(plan: &Arc<Plan>) -> Self {
+        Self {
+            id: 0,
+            plan: Arc::clone(plan),
+            lanes: Box::default(),
+            egress: Box::default(),
+            up: Arc::new([]),
+            cells: Cells::new(0),
+            tokens: AllTokens::default(),
+        }
+    }
+
+    /// What the rules call a port of the worker, if it receives under them.
+    #[must_use]
+    pub fn lane(&self, port: usize) -> Option<Lane> {
+        self.lanes.get(port).copied().flatten()
+    }
+
     /// Where a frame for this device goes.
     #[must_use]
     pub fn egress(&self, device: DeviceId) -> Egress {

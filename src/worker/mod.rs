@@ -5,10 +5,13 @@ pub mod cells;
 mod clock;
 mod crossing;
 mod generation;
+mod mail;
 mod pool;
+mod ports;
 mod run;
 mod staging;
 mod step;
+mod taps;
 #[cfg(test)]
 mod tests;
 
@@ -16,5 +19,6 @@ pub use buckets::AllTokens;
 pub use cells::{Cells, PortCells, WorkerCells};
 pub use clock::{monotonic_ms, monotonic_ns};
 pub use generation::{Egress, Generation, Lane, OnPass};
-pub use pool::{Pool, Seat, Worker, WorkerError};
+pub use pool::{Last, Pool, PortRef, Worker, WorkerError};
 pub use run::{Ended, Idle, Shared};
+pub use taps::{Fate, Record, Tap, Taps, Watch};

@@ -6,19 +6,24 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use crossbeam::channel::{Receiver, Sender};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 
 use super::cells::{WorkerCells, bump};
 use super::clock::monotonic_ns;
 use super::generation::Generation;
+use super::mail::Letter;
 use super::step::{Engine, Rules};
-use crate::port::PortStats;
+use super::taps::Taps;
+use crate::limits::PORTS_MAX;
 
 /// How long an adaptive worker spins without a frame before it sleeps.
 const SPIN: Duration = Duration::from_micros(200);
 /// The longest sleep: port statistics are published at least this often.
 const SLEEP_MAX_MS: u16 = 200;
+/// How often a port that is about to go is looked at.
+const LEAVING_MS: u16 = 1;
 /// Rounds between two looks at the clock while busy.
 const ROUNDS_PER_CLOCK: u32 = 32;
 
@@ -40,8 +45,12 @@ pub struct Shared {
     pub wake: Arc<EventFd>,
     /// What the worker counts.
     pub cells: Arc<WorkerCells>,
-    /// The ports' own statistics, as last published.
-    pub ports: std::sync::Mutex<Vec<PortStats>>,
+    /// Who wants to see its frames.
+    pub taps: Taps,
+    /// Something is in the letter box. Stored after it was put in, cleared before it is taken out.
+    pub(super) mail: AtomicBool,
+    /// See [`super::mail`].
+    pub(super) letters: Sender<Letter>,
 }
 
 impl Shared {
@@ -49,6 +58,14 @@ impl Shared {
     pub fn wake(&self) {
         // The counter of an eventfd cannot overflow by ones in any lifetime; a full one is readable anyway.
         let _readable = self.wake.write(1);
+    }
+
+    /// Puts a letter into the worker's box.
+    pub(super) fn tell(&self, letter: Letter) {
+        // A worker that has ended acts on nothing more; whoever waits for an answer finds out.
+        let _ended = self.letters.send(letter);
+        self.mail.store(true, Ordering::Release);
+        self.wake();
     }
 }
 
@@ -62,7 +79,7 @@ pub enum Idle {
 }
 
 /// Runs until [`Shared::stop`]; then what is in the rings is handled first, and every frame is taken back.
-pub(super) fn run(mut engine: Engine, shared: &Shared, idle: Idle) -> Ended {
+pub(super) fn run(mut engine: Engine, shared: &Shared, letters: &Receiver<Letter>, idle: Idle) -> Ended {
     let mut rules = Rules { current: shared.rules.load_full(), previous: None, switched: true };
     shared.cells.generation.store(rules.current.id, Ordering::Release);
     let mut last_work = Instant::now();
@@ -72,8 +89,15 @@ pub(super) fn run(mut engine: Engine, shared: &Shared, idle: Idle) -> Ended {
     loop {
         engine.now_ns = monotonic_ns();
         engine.now_ms = engine.now_ns as u64 / 1_000_000;
+        engine.taps.look(&shared.taps);
         let worked = engine.step(&rules);
         take_new_rules(&mut rules, shared);
+        if shared.mail.load(Ordering::Acquire) && shared.mail.swap(false, Ordering::AcqRel) {
+            letters.try_iter().for_each(|letter| engine.act_on(letter));
+        }
+        if !engine.leaving.is_empty() {
+            engine.let_leave();
+        }
         rounds = rounds.wrapping_add(1);
         if worked && !rounds.is_multiple_of(ROUNDS_PER_CLOCK) {
             continue;
@@ -87,11 +111,11 @@ pub(super) fn run(mut engine: Engine, shared: &Shared, idle: Idle) -> Ended {
         if worked {
             last_work = Instant::now();
         } else if idle == Idle::Adaptive && last_work.elapsed() > SPIN {
-            publish(&mut engine, shared);
+            engine.ports.publish();
             let own = &engine.crossings[engine.index];
-            if own.may_sleep() {
+            if own.may_sleep() && engine.old_boxes.is_empty() {
                 bump(&shared.cells.sleeps, 1);
-                sleep(&engine, shared);
+                sleep(&engine, &rules, shared);
             }
             own.awake();
             last_publish = Instant::now();
@@ -99,12 +123,12 @@ pub(super) fn run(mut engine: Engine, shared: &Shared, idle: Idle) -> Ended {
             continue;
         }
         if last_publish.elapsed() > Duration::from_millis(u64::from(SLEEP_MAX_MS)) {
-            publish(&mut engine, shared);
+            engine.ports.publish();
             last_publish = Instant::now();
         }
         std::hint::spin_loop();
     }
-    end(engine, shared)
+    end(engine)
 }
 
 /// What is left when a worker has ended.
@@ -131,19 +155,16 @@ fn take_new_rules(rules: &mut Rules, shared: &Shared) {
     }
 }
 
-fn publish(engine: &mut Engine, shared: &Shared) {
-    let mut published = shared.ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    published.clear();
-    published.extend(engine.ports.iter_mut().map(|port| port.stats()));
-}
-
 /// Waits for a frame, for the owner, or for [`SLEEP_MAX_MS`].
-fn sleep(engine: &Engine, shared: &Shared) {
+fn sleep(engine: &Engine, rules: &Rules, shared: &Shared) {
     let mut fds: [Option<BorrowedFd<'_>>; FDS_MAX] = [None; FDS_MAX];
     fds[0] = Some(shared.wake.as_fd());
-    for (slot, port) in fds[1..].iter_mut().zip(&engine.ports) {
-        *slot = port.fd();
+    // A port that is not received from must not end the sleep.
+    let received = (0..engine.ports.len()).filter(|port| rules.current.lane(*port).is_some());
+    for (fd, port) in fds[1..].iter_mut().zip(received) {
+        *fd = engine.ports.slot(port).and_then(|slot| slot.port.fd());
     }
+    let longest = if engine.leaving.is_empty() { SLEEP_MAX_MS } else { LEAVING_MS };
     let mut polled = [const { None }; FDS_MAX].map(|_: Option<()>| PollFd::new(shared.wake.as_fd(), PollFlags::POLLIN));
     let mut count = 0;
     for fd in fds.into_iter().flatten() {
@@ -151,22 +172,21 @@ fn sleep(engine: &Engine, shared: &Shared) {
         count += 1;
     }
     // Interrupted or failed: the next round finds out what there is.
-    let _woken = poll(&mut polled[..count], PollTimeout::from(SLEEP_MAX_MS));
+    let _woken = poll(&mut polled[..count], PollTimeout::from(longest));
     if polled[0].any() == Some(true) {
         let _emptied = shared.wake.read();
     }
 }
 
-/// Ports that one worker can wait for; [`super::pool`] refuses more.
-pub(super) const FDS_MAX: usize = 64;
+/// What one worker can wait for: its ports, of which [`super::pool`] allows no more, and its owner.
+pub(super) const FDS_MAX: usize = PORTS_MAX + 1;
 
-fn end(mut engine: Engine, shared: &Shared) -> Ended {
-    publish(&mut engine, shared);
-    let mut published = Vec::with_capacity(engine.ports.len());
-    for mut port in engine.ports.drain(..) {
-        port.drain(&mut engine.pool);
-        published.push(port.stats());
+fn end(mut engine: Engine) -> Ended {
+    for at in 0..engine.ports.len() {
+        if let Some((slot, pool)) = engine.ports.with_pool(at) {
+            slot.port.drain(pool);
+        }
     }
-    *shared.ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = published;
-    Ended { outstanding: engine.pool.outstanding() }
+    engine.ports.publish();
+    Ended { outstanding: engine.ports.outstanding() }
 }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::cells::{WorkerCells, bump};
-use super::crossing::Crossing;
+use super::cells::{PortCells, WorkerCells, bump};
+use super::crossing::{Crossed, Crossing};
 use super::generation::{Egress, Generation, Lane, OnPass};
-use super::staging::Staging;
+use super::mail::Leaving;
+use super::ports::{Bank, Ports};
+use super::taps::{Fate, Tapping};
 use crate::plan::{Disposition, Overlimits, Packet};
-use crate::port::{Batch, Frame, FramePool, Port};
+use crate::port::{Batch, Frame};
 use crate::rules::CounterSink;
 use crate::types::{DeviceId, DropReason};
 use crate::wire::vlan;
@@ -23,32 +25,47 @@ pub(super) struct Rules {
 
 /// All that a worker's burst touches besides the rules. One thread owns it.
 pub(super) struct Engine {
-    pub pool: FramePool,
-    pub ports: Vec<Port>,
+    pub ports: Ports,
     pub batch: Batch,
     pub cells: Arc<WorkerCells>,
     /// Letter boxes of all workers; the own one is at `index`.
     pub crossings: Vec<Crossing>,
+    /// Own boxes of before, in which frames may still be.
+    pub old_boxes: Vec<Crossing>,
+    /// Ports that are about to go.
+    pub leaving: Vec<Leaving>,
     pub index: usize,
-    pub staging: Staging,
+    /// Who wants to see frames.
+    pub taps: Tapping,
     pub now_ms: u64,
     pub now_ns: i64,
+}
+
+/// Where a frame came in, and the memory that it is in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Came {
+    pub port: usize,
+    pub bank: usize,
 }
 
 impl Engine {
     /// One round over all ports. True: there was something to do.
     pub fn step(&mut self, rules: &Rules) -> bool {
-        let mut worked = self.take_crossed();
+        // Asked once: a worker that nobody looks at runs code without a trace of it.
+        if self.taps.is_empty() { self.round::<false>(rules) } else { self.round::<true>(rules) }
+    }
+
+    fn round<const TAPPED: bool>(&mut self, rules: &Rules) -> bool {
+        let mut worked = self.take_crossed::<TAPPED>();
         for port in 0..self.ports.len() {
-            self.ports[port].receive(&mut self.pool, &mut self.batch);
+            let Some(lane) = rules.current.lane(port) else { continue };
+            let Some(bank) = self.ports.receive(port, &mut self.batch) else { continue };
             worked |= !self.batch.is_empty();
             while let Some(frame) = self.batch.pop() {
-                self.forward(rules, port, frame);
+                self.forward::<TAPPED>(rules, lane, Came { port, bank }, frame);
             }
         }
-        for port in &mut self.ports {
-            port.flush(&mut self.pool);
-        }
+        self.ports.flush();
         bump(&self.cells.rounds, 1);
         if worked {
             bump(&self.cells.busy_rounds, 1);
@@ -57,52 +74,61 @@ impl Engine {
     }
 
     /// A received frame, to its end in this worker.
-    fn forward(&mut self, rules: &Rules, port: usize, mut frame: Frame) {
-        let cells = &self.cells.ports[port];
+    fn forward<const TAPPED: bool>(&mut self, rules: &Rules, lane: Lane, came: Came, mut frame: Frame) {
+        if TAPPED {
+            self.taps.receive(came.port, self.ports.bank(came.bank).pool.data(&frame));
+        }
+        let cells = self.counts(came.port);
         bump(&cells.rx_frames, 1);
         bump(&cells.rx_bytes, frame.len() as u64);
         let mut generation = &*rules.current;
-        if let (false, Some(previous), OnPass::KernelHasIt) =
-            (rules.switched, &rules.previous, generation.lanes[port].on_pass)
-        {
+        if let (false, Some(previous), OnPass::KernelHasIt) = (rules.switched, &rules.previous, lane.on_pass) {
             generation = previous;
         }
-        let mut verdict = self.classify(generation, port, &mut frame);
+        let mut verdict = self.classify(generation, came, &mut frame);
         if let (Disposition::Stack { .. }, Some(previous)) = (&verdict, &rules.previous) {
             // Steered under the rules before: they decide, so that a change of rules loses nothing.
-            if generation.lanes[port].on_pass == OnPass::Stranded {
+            if lane.on_pass == OnPass::Stranded {
                 generation = previous;
-                verdict = self.classify(generation, port, &mut frame);
+                verdict = self.classify(generation, came, &mut frame);
             }
         }
-        self.send_copies(generation, port);
-        match verdict {
+        self.send_copies::<TAPPED>(generation, came);
+        let fate = match verdict {
             Disposition::Transmit { device, overlimits } => {
-                let sent = self.transmit(generation.egress(device), port, frame);
-                if sent.is_err() {
-                    count_overlimits(generation, &overlimits, self.now_ms);
+                match self.transmit::<TAPPED>(generation.egress(device), came, frame) {
+                    Ok(()) => Fate::Sent(Some(device)),
+                    Err(reason) => {
+                        count_overlimits(generation, &overlimits, self.now_ms);
+                        Fate::Dropped(reason)
+                    }
                 }
             }
-            Disposition::Stack { .. } => self.pass(generation.lanes[port], port, frame),
-            Disposition::Dropped { reason, .. } => self.drop_frame(port, reason, frame),
+            Disposition::Stack { .. } => self.pass(lane, came, frame),
+            Disposition::Dropped { reason, .. } => self.drop_frame(came, reason, frame),
+        };
+        if TAPPED {
+            self.taps.end(fate, generation.id);
         }
     }
 
     /// What the rules make of a frame; it is rewritten, its tag is back, and a verdict to send it on means that it is whole.
-    fn classify(&mut self, generation: &Generation, port: usize, frame: &mut Frame) -> Disposition {
-        let Lane { hook: Some(hook), mac, .. } = generation.lanes[port] else {
+    fn classify(&mut self, generation: &Generation, came: Came, frame: &mut Frame) -> Disposition {
+        // A port that these rules do not know has no hook in them.
+        let Some(Lane { hook: Some(hook), mac, .. }) = generation.lane(came.port) else {
             return Disposition::Stack { device: DeviceId(0) };
         };
+        let Bank { pool, staging } = self.ports.bank(came.bank);
         let len = frame.len();
-        let room = self.pool.buffer_mut(frame);
+        let room = pool.buffer_mut(frame);
         let received = match vlan::receive(&mut room[..len], mac) {
             Ok(received) => received,
             Err(reason) => return Disposition::Dropped { device: DeviceId(0), reason },
         };
         let mut packet = Packet::new(room, received.start..len, received.meta);
         let mut counters = generation.cells.writer(self.now_ms).with_tokens(&generation.tokens, self.now_ns);
-        self.staging.begin(&generation.up);
-        let verdict = generation.plan.run(hook, &mut packet, &mut counters, &mut self.staging);
+        staging.begin(&generation.up);
+        let verdict = generation.plan.run(hook, &mut packet, &mut counters, staging);
         let (at, tag) = (packet.frame(), packet.meta.tag);
         let whole = match tag {
             Some(tag) => vlan::put_back_in(room, at, tag),
@@ -110,7 +136,7 @@ impl Engine {
         };
         match (whole, verdict) {
             (Ok(at), verdict) => {
-                self.pool.set_window(frame, at);
+                pool.set_window(frame, at);
                 verdict
             }
             (Err(_), dropped @ Disposition::Dropped { .. }) => dropped,
@@ -125,89 +151,153 @@ impl Engine {
     }
 
     /// The copies that mirror made while the frame was classified.
-    fn send_copies(&mut self, generation: &Generation, port: usize) {
-        while let Some(ready) = self.staging.next() {
-            bump(&self.cells.ports[port].mirrored, 1);
-            let sent = match self.pool.alloc_copy(ready.frame()) {
-                Ok(frame) => self.transmit(generation.egress(ready.device), port, frame),
+    fn send_copies<const TAPPED: bool>(&mut self, generation: &Generation, came: Came) {
+        while let Some(ready) = self.ports.bank(came.bank).staging.next() {
+            bump(&self.counts(came.port).mirrored, 1);
+            let sent = match self.ports.bank(came.bank).pool.alloc_copy(ready.frame()) {
+                Ok(frame) => self.transmit::<TAPPED>(generation.egress(ready.device), came, frame),
                 Err(reason) => {
-                    self.cells.ports[port].drop_one(reason);
+                    self.counts(came.port).drop_one(reason);
                     Err(reason)
                 }
             };
             if sent.is_err() {
                 count_overlimits(generation, &ready.overlimits, self.now_ms);
             }
-            self.staging.done(ready);
+            self.ports.bank(came.bank).staging.done(ready);
         }
-        if self.staging.any_lost {
-            self.staging.any_lost = false;
-            for (cell, lost) in self.cells.ports[port].drops.iter().zip(&mut self.staging.lost) {
-                bump(&self.cells.ports[port].mirrored, *lost);
-                bump(cell, std::mem::take(lost));
+        if self.ports.bank(came.bank).staging.any_lost {
+            let staging = &mut self.ports.bank(came.bank).staging;
+            staging.any_lost = false;
+            let lost = std::mem::take(&mut staging.lost);
+            let cells = self.counts(came.port);
+            for (cell, lost) in cells.drops.iter().zip(lost) {
+                bump(&cells.mirrored, lost);
+                bump(cell, lost);
             }
         }
     }
 
-    fn transmit(&mut self, egress: Egress, from: usize, frame: Frame) -> Result<(), DropReason> {
+    fn transmit<const TAPPED: bool>(&mut self, egress: Egress, came: Came, frame: Frame) -> Result<(), DropReason> {
         match egress {
-            Egress::Port(port) => self.hand_over(port, from, frame),
+            Egress::Port(port) => self.hand_over::<TAPPED>(port, came, frame),
             Egress::Crossing { worker, port } => {
-                let sent = self.crossings[worker].send(port, self.pool.data(&frame));
-                self.pool.free(frame);
+                let pool = &mut self.ports.bank(came.bank).pool;
+                let sent = self.crossings[worker].send(port, pool.data(&frame));
+                pool.free(frame);
                 match sent {
-                    Ok(()) => bump(&self.cells.ports[from].crossed, 1),
-                    Err(reason) => self.cells.ports[from].drop_one(reason),
+                    Ok(()) => bump(&self.counts(came.port).crossed, 1),
+                    Err(reason) => self.counts(came.port).drop_one(reason),
                 }
                 sent
             }
             Egress::None => {
-                self.drop_frame(from, DropReason::TargetDown, frame);
+                let _told_to_the_caller = self.drop_frame(came, DropReason::TargetDown, frame);
                 Err(DropReason::TargetDown)
             }
         }
     }
 
-    fn hand_over(&mut self, port: usize, from: usize, frame: Frame) -> Result<(), DropReason> {
-        let sent = self.ports[port].transmit(&mut self.pool, frame);
-        let cells = &self.cells.ports[from];
+    /// To a port of this worker; into its own memory first, if it can send from no other.
+    fn hand_over<const TAPPED: bool>(&mut self, port: usize, came: Came, mut frame: Frame) -> Result<(), DropReason> {
+        let mut bank = came.bank;
+        if let Some(slot) = self.ports.slot(port).filter(|s| s.bank != bank && s.port.needs_own_frames()) {
+            bank = slot.bank;
+            let copied = match self.ports.two_pools(came.bank, bank) {
+                Some((from, to)) => to.alloc_copy(from.data(&frame)),
+                None => Err(DropReason::NoBuffer),
+            };
+            let original = match copied {
+                Ok(copy) => std::mem::replace(&mut frame, copy),
+                Err(reason) => {
+                    let _told_to_the_caller = self.drop_frame(came, reason, frame);
+                    return Err(reason);
+                }
+            };
+            self.ports.bank(came.bank).pool.free(original);
+        }
+        let Some((slot, pool)) = self.ports.with_bank(port, bank) else {
+            let _told_to_the_caller = self.drop_frame(came, DropReason::TargetDown, frame);
+            return Err(DropReason::TargetDown);
+        };
+        if TAPPED {
+            self.taps.send(port, pool.data(&frame));
+        }
+        let sent = slot.port.transmit(pool, frame);
+        let cells = self.counts(came.port);
         bump(if sent.is_ok() { &cells.handed } else { &cells.refused }, 1);
+        if TAPPED {
+            self.taps.sent(sent);
+        }
         sent
     }
 
-    fn pass(&mut self, lane: Lane, port: usize, frame: Frame) {
+    fn pass(&mut self, lane: Lane, came: Came, frame: Frame) -> Fate {
         match lane.on_pass {
             OnPass::KernelHasIt => {
-                bump(&self.cells.ports[port].passed, 1);
-                self.pool.free(frame);
+                bump(&self.counts(came.port).passed, 1);
+                self.ports.bank(came.bank).pool.free(frame);
+                Fate::LeftToKernel
             }
-            OnPass::Stranded => self.drop_frame(port, DropReason::Stranded, frame),
-            OnPass::NoStack => self.drop_frame(port, DropReason::NoStack, frame),
+            OnPass::Stranded => self.drop_frame(came, DropReason::Stranded, frame),
+            OnPass::NoStack => self.drop_frame(came, DropReason::NoStack, frame),
         }
     }
 
-    fn drop_frame(&mut self, port: usize, reason: DropReason, frame: Frame) {
-        self.cells.ports[port].drop_one(reason);
-        self.pool.free(frame);
+    fn drop_frame(&mut self, came: Came, reason: DropReason, frame: Frame) -> Fate {
+        self.counts(came.port).drop_one(reason);
+        self.ports.bank(came.bank).pool.free(frame);
+        Fate::Dropped(reason)
+    }
+
+    /// # Panics
+    /// There is no such port: a frame's port stays until its round is over.
+    fn counts(&self, port: usize) -> &PortCells {
+        &self.ports.slot(port).expect("a frame's port stays until its round is over").cells
     }
 
     /// Frames that other workers left for this one's ports.
-    fn take_crossed(&mut self) -> bool {
+    fn take_crossed<const TAPPED: bool>(&mut self) -> bool {
         let mut worked = false;
-        for _ in 0..crate::limits::BURST_LEN {
-            let Some(crossed) = self.crossings[self.index].receive() else { break };
-            worked = true;
-            let port = crossed.port;
-            bump(&self.cells.ports[port].crossed_in, 1);
-            match self.pool.alloc_copy(crossed.frame()) {
-                Ok(frame) => {
-                    let _counted = self.hand_over(port, port, frame);
-                }
-                Err(reason) => self.cells.ports[port].drop_one(reason),
+        for own in 0..=self.old_boxes.len() {
+            for _ in 0..crate::limits::BURST_LEN {
+                // Old boxes first: what is in them came earlier.
+                let Some(crossed) = self.own_box(own).receive() else { break };
+                worked = true;
+                self.cross::<TAPPED>(&crossed);
+                self.own_box(own).done(crossed);
             }
-            self.crossings[self.index].done(crossed);
         }
         worked
+    }
+
+    fn own_box(&self, number: usize) -> &Crossing {
+        self.old_boxes.get(number).unwrap_or(&self.crossings[self.index])
+    }
+
+    fn cross<const TAPPED: bool>(&mut self, crossed: &Crossed) {
+        let port = crossed.port;
+        // Ports go only when nobody sends by them any more and the boxes are empty.
+        let Some((slot, pool)) = self.ports.with_pool(port) else { return };
+        bump(&slot.cells.crossed_in, 1);
+        match pool.alloc_copy(crossed.frame()) {
+            Ok(frame) => {
+                let came = Came { port, bank: slot.bank };
+                let _counted = self.hand_over::<TAPPED>(port, came, frame);
+            }
+            Err(reason) => slot.cells.drop_one(reason),
+        }
+    }
+
+    /// Handles all frames that wait in the own boxes.
+    pub fn empty_boxes(&mut self) {
+        for _ in 0..=crate::limits::CROSSING_LEN / crate::limits::BURST_LEN {
+            let any = if self.taps.is_empty() { self.take_crossed::<false>() } else { self.take_crossed::<true>() };
+            if !any {
+                return;
+            }
+            self.ports.flush();
+        }
     }
 }
 

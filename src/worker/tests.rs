@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::cells::WorkerCells;
+use super::cells::{PortCells, WorkerCells};
 use super::crossing::Crossing;
 use super::generation::{Egress, Generation, Lane, OnPass};
-use super::staging::Staging;
+use super::ports::{Bank, Ports, Slot};
 use super::step::{Engine, Rules};
 use crate::limits::FRAME_LEN_MAX;
 use crate::plan::Plan;
@@ -48,7 +48,7 @@ fn generation(id: u64, text: &str, devices: &[&str], on_pass: OnPass) -> Arc<Gen
     let egress = |key: &DeviceKey| devices.iter().position(|d| *d == key.name).map_or(Egress::None, Egress::Port);
     Arc::new(Generation {
         id,
-        lanes: devices.iter().map(lane).collect(),
+        lanes: devices.iter().map(|name| Some(lane(name))).collect(),
         egress: ruleset.devices.iter().map(egress).collect(),
         up: ruleset.devices.iter().map(|_| AtomicBool::new(true)).collect(),
         cells: Cells::new(ruleset.counter_words),
@@ -61,14 +61,20 @@ impl Bench {
     fn new(text: &str, devices: &[&str], on_pass: OnPass) -> Self {
         let chunk_len = FRAME_LEN_MAX.next_multiple_of(64);
         let pool = FramePool::new(PoolConfig { chunk_count: 256, chunk_len, umem: false }).unwrap();
+        let mut ports = Ports::default();
+        ports.put_bank(0, Box::new(Bank::new(pool, 1)));
+        for at in 0..devices.len() {
+            ports.put_slot(at, Slot { port: Port::Mem(Mem::new()), bank: 0, cells: Arc::default() });
+        }
         let engine = Engine {
-            staging: Staging::new(pool.chunk_len(), 1),
-            pool,
-            ports: devices.iter().map(|_| Port::Mem(Mem::new())).collect(),
+            ports,
             batch: Batch::new(),
-            cells: Arc::new(WorkerCells::new(devices.len())),
+            cells: Arc::new(WorkerCells::default()),
             crossings: vec![Crossing::new(8, 2048, Arc::new(nix::sys::eventfd::EventFd::new().unwrap()))],
+            old_boxes: Vec::new(),
+            leaving: Vec::new(),
             index: 0,
+            taps: super::taps::Tapping::new(),
             now_ms: 5,
             now_ns: 5_000_000,
         };
@@ -78,7 +84,8 @@ impl Bench {
 
     fn mem(&mut self, device: &str) -> &mut Mem {
         let at = self.devices.iter().position(|d| d == device).unwrap();
-        let Port::Mem(mem) = &mut self.engine.ports[at] else { panic!("all ports of a bench are in memory") };
+        let (slot, _) = self.engine.ports.with_pool(at).unwrap();
+        let Port::Mem(mem) = &mut slot.port else { panic!("all ports of a bench are in memory") };
         mem
     }
 
@@ -97,20 +104,24 @@ impl Bench {
         out
     }
 
+    fn cells(&self, port: usize) -> &PortCells {
+        &self.engine.ports.slot(port).unwrap().cells
+    }
+
     fn dropped(&self, port: usize, reason: DropReason) -> u64 {
-        self.engine.cells.ports[port].drops[reason.index()].load(Ordering::Relaxed)
+        self.cells(port).drops[reason.index()].load(Ordering::Relaxed)
     }
 
     /// Every frame that came has gone somewhere, and no buffer is held.
     fn balance(&self) {
         let load = |cell: &std::sync::atomic::AtomicU64| cell.load(Ordering::Relaxed);
-        for port in &self.engine.cells.ports {
+        for port in (0..self.engine.ports.len()).map(|at| self.cells(at)) {
             let came = load(&port.rx_frames) + load(&port.mirrored) + load(&port.crossed_in);
             let dropped: u64 = port.drops.iter().map(load).sum();
             let went = load(&port.handed) + load(&port.refused) + load(&port.passed) + load(&port.crossed) + dropped;
             assert_eq!(came, went, "{port:?}");
         }
-        assert_eq!(self.engine.pool.outstanding(), 0);
+        assert_eq!(self.engine.ports.outstanding(), 0);
     }
 }
 
@@ -170,7 +181,7 @@ fn what_no_rule_takes_is_the_kernels_or_has_no_stack_or_is_stranded() {
     ] {
         let mut bench = Bench::new(TAKE_7, &["a", "b"], on_pass);
         assert!(bench.one("a", &udp(9)).is_empty());
-        let passed = bench.engine.cells.ports[0].passed.load(Ordering::Relaxed);
+        let passed = bench.cells(0).passed.load(Ordering::Relaxed);
         match reason {
             None => assert_eq!(passed, 1),
             Some(reason) => assert_eq!((passed, bench.dropped(0, reason)), (0, 1)),
@@ -222,7 +233,7 @@ fn a_tag_without_room_for_it_drops_the_frame_and_is_counted() {
     let rules = "tc qdisc add dev a ingress\ntc filter add dev a parent ffff: prio 1 protocol ip matchall \
         action vlan push id 5 action mirred egress mirror dev b action mirred egress redirect dev b\n";
     let mut bench = Bench::new(rules, &["a", "b"], OnPass::NoStack);
-    let room = bench.engine.pool.chunk_len();
+    let room = bench.engine.ports.bank(0).pool.chunk_len();
     let mut frame = udp(7);
     for (len, copies) in [(frame.len(), 2), (room - 4, 2), (room, 0)] {
         frame.resize(len, 0);

@@ -36,7 +36,7 @@ fn devices(netns: &str) -> Vec<String> {
 }
 
 /// The loaded programs that are ours, whichever way they are attached (tcx is seen by no tc of Debian 12).
-fn programs() -> String {
+pub fn programs() -> String {
     let list = shell::run(None, "bpftool prog show").unwrap();
     list.lines().filter(|l| l.contains("name viscum")).map(|l| format!("{l}\n")).collect()
 }

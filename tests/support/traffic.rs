@@ -216,7 +216,8 @@ impl Tshark {
     }
 }
 
-fn read_capture(file: &Path, display: &str, fields: &[&str]) -> Vec<String> {
+/// What a capture says: one line of fields per frame that passes the display filter.
+pub fn read_capture(file: &Path, display: &str, fields: &[&str]) -> Vec<String> {
     let mut command = Command::new("tshark");
     command.args(["-n", "-T", "fields", "-Y", display, "-r"]).arg(file);
     for field in fields {

@@ -1,16 +1,18 @@
 //! Opening what was chosen: locks, programs, sockets. After an error nothing of it is left: all hangs on file descriptors.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::choice::{Choice, ChoiceError, Wanted, Way, choose};
 use crate::app::config::{Config, Xdp};
-use crate::ebpf::load::{DropBehind, Prepared, Steering, XdpMode};
+use crate::ebpf::load::{DropBehind, Prepared, Steering, Tally, XdpMode};
 use crate::ebpf::{self, Object, Refusal, Target, steer};
 use crate::host::{self, HostError, link::Link, lock::DeviceLock};
 use crate::port::PortError;
 use crate::rules::Ruleset;
 use crate::sys::{bpf, socket::kernel_has_af_xdp};
 use crate::types::{DeviceKey, MacAddr};
+use crate::worker::PortRef;
 
 /// Why forwarding could not start. Whatever was attached before is gone again.
 #[derive(Debug, thiserror::Error)]
@@ -75,10 +77,34 @@ pub struct Served {
     pub veth: bool,
     /// Queues that are served.
     pub queues: usize,
+    /// Its ports, of all workers.
+    pub ports: Vec<ServedPort>,
     /// The link that is locked for it: its own, or that of the tap that stands in for it.
     locked: DeviceKey,
     /// Held as long as it is served.
     _lock: Option<DeviceLock>,
+}
+
+/// What a port of a device is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// AF_XDP, tap: both ways.
+    Both,
+    /// AF_PACKET: the tap.
+    Receive,
+    /// AF_PACKET: the transmit ring.
+    Transmit,
+}
+
+/// A port of a device.
+#[derive(Debug)]
+pub struct ServedPort {
+    /// What it is for.
+    pub role: Role,
+    /// Where it is.
+    pub at: PortRef,
+    /// An AF_XDP socket's descriptor, for the program's map.
+    pub socket: Option<OwnedFd>,
 }
 
 impl Served {
@@ -118,7 +144,7 @@ impl Served {
                 let object = steer(ruleset, id, Target::DropBehind)?;
                 self.inside(|| behind.prepare(&object).map(|p| prepared = Some(p)))?;
             }
-            Hold::Nothing if self.way == Way::AfPacket && self.wanted.receive => {
+            Hold::Nothing if self.way == Way::AfPacket && self.receives() => {
                 let object = steer(ruleset, id, Target::DropBehind)?;
                 return Ok(if ebpf::takes(ruleset, id) { Change::Attach(object) } else { Change::None });
             }
@@ -138,12 +164,40 @@ impl Served {
             (Change::Replace(new), Hold::Steering(steering)) => in_its_namespace(&key, || steering.commit(new)),
             (Change::Replace(new), Hold::Behind(behind)) => in_its_namespace(&key, || behind.commit(new)),
             (Change::Replace(_), Hold::Nothing) => Ok(()),
-            (Change::Attach(object), hold) => {
+            (Change::Attach(_), Hold::Steering(_) | Hold::Behind(_)) => Ok(()),
+            (Change::Attach(object), hold @ Hold::Nothing) => {
                 let mut behind = None;
                 in_its_namespace(&key, || DropBehind::attach(&object, ifindex).map(|b| behind = Some(b)))?;
                 *hold = behind.map_or(Hold::Nothing, |b| Hold::Behind(Box::new(b)));
                 Ok(())
             }
+        }
+    }
+
+    /// Whether it has ports that frames come in by, beside those that only a program brings.
+    fn receives(&self) -> bool {
+        self.wanted.receive && self.ports.iter().any(|port| port.role == Role::Receive)
+    }
+
+    /// Lets the frames that its program takes come to its sockets: until then the kernel has them.
+    ///
+    /// # Errors
+    /// [`AttachError::Program`].
+    pub fn admit(&self) -> Result<(), AttachError> {
+        let Hold::Steering(steering) = &self.hold else { return Ok(()) };
+        for port in &self.ports {
+            let Some(socket) = &port.socket else { continue };
+            let served = steering.serve(port.at.worker as u32, socket.as_fd());
+            served.map_err(|source| AttachError::Program { key: self.wanted.key.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Takes the program off the device: the kernel has all frames again. What it counted of those that it left to the kernel.
+    pub fn detach(&mut self) -> Option<Tally> {
+        match std::mem::replace(&mut self.hold, Hold::Nothing) {
+            Hold::Steering(steering) => steering.end().ok(),
+            Hold::Behind(_) | Hold::Nothing => None,
         }
     }
 
@@ -176,41 +230,34 @@ pub enum Change {
     Attach(Object),
 }
 
-/// Chooses, locks, and attaches the XDP programs. Sockets come next, then [`attach_behind`]: until then all frames pass.
+/// Chooses how a device is served, locks it, and attaches its XDP program, which takes nothing until [`Served::admit`]. Sockets come next,
+/// then [`drop_behind`].
 ///
 /// # Errors
-/// [`AttachError`].
-pub fn attach_all(
-    wanted: Vec<Wanted>,
+/// [`AttachError`]; nothing is left attached then.
+pub fn attach(
+    wanted: Wanted,
+    served: &[Served],
     ruleset: &Ruleset,
     config: &Config,
     taps: &BTreeMap<String, DeviceKey>,
-) -> Result<Vec<Served>, AttachError> {
-    let af_xdp = kernel_has_af_xdp();
-    let mut chosen = Vec::new();
-    for device in wanted {
-        let tap = device.key.netns.is_none().then(|| taps.get(&device.key.name)).flatten();
-        let link = host::link::find(tap.unwrap_or(&device.key))?;
-        if !link.up {
-            return Err(AttachError::Down { key: link.key });
-        }
-        let choice = match tap {
-            Some(tap) => Choice { way: Way::Tap(tap.clone()), reason: format!("{tap} stands in for it") },
-            None => choose(&link, config, af_xdp)?,
-        };
-        check_rules(&device, ruleset, &choice)?;
-        chosen.push((device, link, choice));
+) -> Result<Served, AttachError> {
+    let tap = wanted.key.netns.is_none().then(|| taps.get(&wanted.key.name)).flatten();
+    let link = host::link::find(tap.unwrap_or(&wanted.key))?;
+    if !link.up {
+        return Err(AttachError::Down { key: link.key });
     }
-    let mut served: Vec<Served> = Vec::new();
-    for (device, link, choice) in chosen {
-        // A tap that stands in for a device can be one of the rules' devices itself: one lock is enough.
-        let lock = match served.iter().any(|s| s.locked == link.key) {
-            true => None,
-            false => Some(host::lock::device(&link.key)?),
-        };
-        served.push(attach(device, link, lock, choice, ruleset, config)?);
-    }
-    Ok(served)
+    let choice = match tap {
+        Some(tap) => Choice { way: Way::Tap(tap.clone()), reason: format!("{tap} stands in for it") },
+        None => choose(&link, config, kernel_has_af_xdp())?,
+    };
+    check_rules(&wanted, ruleset, &choice)?;
+    // A tap that stands in for a device can be one of the rules' devices itself: one lock is enough.
+    let lock = match served.iter().any(|s| s.locked == link.key) {
+        true => None,
+        false => Some(host::lock::device(&link.key)?),
+    };
+    attach_link(wanted, link, lock, choice, ruleset, config)
 }
 
 /// What no way of serving the device can do is refused before anything is attached anywhere.
@@ -226,7 +273,7 @@ fn check_rules(device: &Wanted, ruleset: &Ruleset, choice: &Choice) -> Result<()
     Ok(())
 }
 
-fn attach(
+fn attach_link(
     wanted: Wanted,
     link: Link,
     lock: Option<DeviceLock>,
@@ -241,6 +288,7 @@ fn attach(
         mtu: link.mtu,
         veth: link.kind == "veth",
         queues: 1,
+        ports: Vec::new(),
         way: choice.way,
         reason: choice.reason,
         hold: Hold::Nothing,
@@ -259,7 +307,7 @@ fn attach(
         }
     }
     if served.way == Way::AfPacket && served.wanted.receive {
-        // Refused now or never: it is attached once the taps are open, see `attach_behind`.
+        // Refused now or never: it is attached once the taps are open, see `drop_behind`.
         steer(ruleset, served.wanted.id, Target::DropBehind)?;
     }
     served.queues = match &served.way {
@@ -271,7 +319,11 @@ fn attach(
     Ok(served)
 }
 
-fn steer_device(served: &mut Served, ruleset: &Ruleset, xdp: Xdp) -> Result<(), AttachError> {
+/// Attaches the XDP program of a device that is to receive.
+///
+/// # Errors
+/// [`AttachError`]; there is none then.
+pub fn steer_device(served: &mut Served, ruleset: &Ruleset, xdp: Xdp) -> Result<(), AttachError> {
     if !served.wanted.receive {
         return Ok(());
     }
@@ -291,7 +343,7 @@ fn steer_device(served: &mut Served, ruleset: &Ruleset, xdp: Xdp) -> Result<(), 
 }
 
 /// What makes auto mode take AF_PACKET. A program of somebody else is not among it: it may take the frames before us.
-fn falls_back(error: &AttachError) -> bool {
+pub fn falls_back(error: &AttachError) -> bool {
     match error {
         AttachError::Refused(_) => true,
         AttachError::Program { source, .. } => matches!(
@@ -306,16 +358,11 @@ fn falls_back(error: &AttachError) -> bool {
     }
 }
 
-/// Attaches the programs that drop behind the taps. The taps must be open: what is dropped must have been seen.
+/// Attaches the program that drops behind a device's taps. They must be open: what is dropped must have been seen.
 ///
 /// # Errors
-/// [`AttachError::Program`].
-pub fn attach_behind(served: &mut [Served], ruleset: &Ruleset) -> Result<(), AttachError> {
-    let taps = served.iter_mut().filter(|s| s.way == Way::AfPacket && s.wanted.receive);
-    taps.into_iter().try_for_each(|device| drop_behind(device, ruleset))
-}
-
-fn drop_behind(served: &mut Served, ruleset: &Ruleset) -> Result<(), AttachError> {
+/// [`AttachError::Program`], [`AttachError::Refused`].
+pub fn drop_behind(served: &mut Served, ruleset: &Ruleset) -> Result<(), AttachError> {
     let object = steer(ruleset, served.wanted.id, Target::DropBehind)?;
     if !ebpf::takes(ruleset, served.wanted.id) {
         return Ok(());

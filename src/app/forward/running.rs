@@ -1,20 +1,22 @@
 //! A running forwarder: devices, workers, rules, counters, and what can be asked of it. It prints nothing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::attach::{AttachError, Change, Hold, Served, attach_all, attach_behind};
-use super::choice::{stand_ins, wanted};
-use super::seats::{Layout, forget_seen, generations, open};
+use super::attach::{AttachError, Hold, Served};
+use super::ports::{Rules, generations};
+use super::status::{PortStatus, WorkerStatus};
 use super::watch::watch;
+use super::watching::{Watching, end_all};
 use crate::app::config::{Config, Deliver, Poll};
 use crate::app::rules::{HostDevices, RulesError, Runnable, load};
 use crate::host;
+use crate::plan::Plan;
 use crate::rules::Counters;
 use crate::tc::{Note, Store};
 use crate::types::{DeviceKey, Direction};
-use crate::worker::{AllTokens, Idle, Pool, Seat, WorkerError, monotonic_ms};
+use crate::worker::{Idle, Pool, WorkerError, monotonic_ms};
 
 /// Why the forwarder could not start, or not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -28,14 +30,6 @@ pub enum ForwardError {
     /// The workers.
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    /// New rules need a device that is not served.
-    #[error(
-        "{key}: the forwarder does not serve this device, and cannot begin to while it runs; start it anew with these rules"
-    )]
-    NotServed {
-        /// The device.
-        key: DeviceKey,
-    },
     /// Nothing to bypass.
     #[error("{key} has no ingress filters; those that have: {others}")]
     NoFilters {
@@ -67,37 +61,44 @@ impl From<host::HostError> for ForwardError {
 }
 
 /// How long after a change of programs frames steered by the old ones may still wait in a ring.
-const SETTLING: std::time::Duration = std::time::Duration::from_millis(5);
+pub(super) const SETTLING: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// See the file's head.
 #[derive(Debug)]
 pub struct Running {
-    /// The devices, with their programs.
+    /// The devices, with their programs and ports.
     pub served: Vec<Served>,
-    /// Which worker has which ports.
-    pub layout: Layout,
     /// The threads.
     pub pool: Pool,
     /// The rules.
-    pub rules: Runnable,
+    pub rules: Arc<Runnable>,
     /// What front end and checks had to say about the rules: file and note.
     pub notes: Vec<(String, Note)>,
+    pub(super) config: Config,
     /// What replaced generations of rules counted.
-    retired: Counters,
+    pub(super) retired: Counters,
+    /// What ports did that are gone: by worker and device.
+    pub(super) past: BTreeMap<(usize, String), PortStatus>,
+    /// Taps that stand in for devices, as far as known.
+    pub(super) taps: BTreeMap<String, DeviceKey>,
     devices: HostDevices,
-    generation: u64,
-    up: Arc<[AtomicBool]>,
-    stop_watching: Arc<AtomicBool>,
+    pub(super) generation: u64,
+    pub(super) up: Arc<[AtomicBool]>,
+    /// Traces and captures.
+    pub(super) watching: Vec<Watching>,
+    pub(super) stop_watching: Arc<AtomicBool>,
     /// When it started, on the counters' clock, in ms.
     pub started_ms: u64,
     /// It keeps the state of tc and touches no device.
     pub state_only: bool,
     /// Which devices the state is about, to notice when one of them is gone and another has its name.
     seen: HashMap<DeviceKey, host::link::Identity>,
+    /// Devices of which a rules file says something.
+    of_files: BTreeSet<DeviceKey>,
 }
 
 impl Running {
-    /// Checks everything, attaches, starts the workers.
+    /// Starts a forwarder with these rules; without any it serves no device until it is given some.
     ///
     /// # Errors
     /// [`ForwardError`]; nothing is left attached then.
@@ -108,47 +109,39 @@ impl Running {
             [] => (Store::new(), Vec::new()),
             files => load(files, &devices, started_ms)?,
         };
-        let rules = Runnable::new(store, BTreeSet::new(), !config.state_only)?;
-        let taps = stand_ins(config, &rules.ruleset, &|key| host::link::exists(key).unwrap_or(false))?;
-        let (ruleset, plan) = rules.compile()?;
-        let wanted = if config.state_only { Vec::new() } else { wanted(&ruleset) };
-        let mut served = attach_all(wanted, &ruleset, config, &taps)?;
-        let layout = Layout::of(&served);
-        let stop_watching = Arc::new(AtomicBool::new(false));
-        let up = watch(&ruleset.devices, &stop_watching);
-        let mut seats = Vec::new();
-        let cores = cores(config, layout.workers());
-        for (worker, rules) in
-            generations(1, &ruleset, &plan, &layout, &served, &up, &AllTokens::default()).into_iter().enumerate()
-        {
-            let (pool, ports) = open(worker, &layout, &served, config)?;
-            seats.push(Seat { core: cores[worker], pool, ports, rules });
-        }
-        attach_behind(&mut served, &ruleset)?;
-        seats.iter_mut().for_each(|seat| forget_seen(&mut seat.pool, &mut seat.ports));
+        let state_only = config.state_only;
+        let rules = Runnable::new(store, BTreeSet::new(), !state_only)?;
+        let nothing = Runnable::new(Store::new(), BTreeSet::new(), !state_only)?;
         let idle = match config.workers.poll {
             Poll::Adaptive => Idle::Adaptive,
             Poll::Busy => Idle::Busy,
         };
-        let frame_len_max = served.iter().map(|s| s.mtu as usize).max().unwrap_or(1500) + 22;
-        let pool = Pool::start(seats, idle, frame_len_max)?;
-        let retired = Counters::new(ruleset.counter_words);
-        let (generation, state_only) = (1, config.state_only);
-        Ok(Self {
-            served,
-            layout,
-            pool,
-            rules,
+        let mut running = Self {
+            served: Vec::new(),
+            pool: Pool::new(idle),
+            rules: Arc::new(nothing),
             notes,
-            retired,
+            config: config.clone(),
+            retired: Counters::new(0),
+            past: BTreeMap::new(),
+            taps: config.taps.clone(),
             devices,
-            generation,
-            up,
-            stop_watching,
+            generation: 0,
+            up: Arc::new([]),
+            watching: Vec::new(),
+            stop_watching: Arc::default(),
             started_ms,
             state_only,
             seen: HashMap::new(),
-        })
+            of_files: named(&rules.store),
+        };
+        match running.put_in_force(&Arc::new(rules), true, &BTreeSet::new()) {
+            Ok(()) => Ok(running),
+            Err(error) => {
+                drop(running.stop());
+                Err(error)
+            }
+        }
     }
 
     /// What the user should know of this way of forwarding, beyond the rules themselves.
@@ -222,8 +215,8 @@ impl Running {
         } else {
             bypassed.remove(key);
         }
-        let rules = Runnable { store: self.rules.store.clone(), ruleset: self.rules.ruleset.clone(), bypassed };
-        self.put_in_force(rules, false)
+        let rules = self.rules.with_bypassed(bypassed);
+        self.put_in_force(&Arc::new(rules), false, &BTreeSet::new())
     }
 
     /// Replaces all rules; their counters start at zero, and no device is bypassed any more.
@@ -233,104 +226,61 @@ impl Running {
     pub fn reload(&mut self, files: &[(String, String)]) -> Result<Vec<(String, Note)>, ForwardError> {
         let (store, notes) = load(files, &self.devices, monotonic_ms())?;
         let rules = Runnable::new(store, BTreeSet::new(), !self.state_only)?;
-        self.check_served(&rules)?;
-        self.put_in_force(rules, true)?;
+        let of_files = named(&rules.store);
+        self.put_in_force(&Arc::new(rules), true, &BTreeSet::new())?;
+        self.of_files = of_files;
         Ok(notes)
-    }
-
-    fn check_served(&self, rules: &Runnable) -> Result<(), ForwardError> {
-        if self.state_only {
-            return Ok(());
-        }
-        for new in wanted(&rules.ruleset) {
-            let served = self.served.iter().find(|s| s.wanted.key == new.key);
-            if !served.is_some_and(|s| (s.wanted.receive || !new.receive) && (s.wanted.transmit || !new.transmit)) {
-                return Err(ForwardError::NotServed { key: new.key });
-            }
-        }
-        Ok(())
     }
 
     /// Puts a changed copy of the state in force; counters of what is still there go on.
     ///
     /// # Errors
     /// [`ForwardError`]; the old state stays in force then.
-    pub fn change(&mut self, store: Store) -> Result<(), ForwardError> {
+    pub fn change(&mut self, store: Arc<Store>) -> Result<(), ForwardError> {
         let rules = Runnable::new(store, self.rules.bypassed.clone(), !self.state_only)?;
-        self.check_served(&rules)?;
-        self.put_in_force(rules, false)
+        self.put_in_force(&Arc::new(rules), false, &BTreeSet::new())
     }
 
-    /// Forgets the state of devices that are gone, as the kernel does. For a state without forwarding: served devices are watched.
-    pub fn forget_gone(&mut self, store: &mut Store) {
+    /// Forgets the state of devices that are gone, as the kernel does; true if there was any. What a rules file says of a device is for
+    /// every device of this name: it stays.
+    pub fn forget_gone(&mut self, store: &mut Arc<Store>) -> bool {
         let keys: Vec<DeviceKey> = store.states().map(|(_, key, _)| key.clone()).collect();
-        for key in keys {
+        let mut forgotten = false;
+        for key in keys.into_iter().filter(|key| self.state_only || !self.of_files.contains(key)) {
             let now = host::link::identity(&key);
             let same = self.seen.get(&key).is_none_or(|seen| now.as_ref() == Some(seen));
             if !same {
-                store.forget_device(&key);
+                Arc::make_mut(store).forget_device(&key);
+                forgotten = true;
             }
             match now {
                 Some(now) => drop(self.seen.insert(key, now)),
                 None => drop(self.seen.remove(&key)),
             }
         }
+        forgotten
+    }
+
+    /// The state in force.
+    #[must_use]
+    pub fn store(&self) -> Arc<Store> {
+        Arc::clone(&self.rules.store)
+    }
+
+    /// Takes the state out, to be changed and [put back](Running::put_store). For a state without forwarding.
+    pub fn take_store(&mut self) -> Arc<Store> {
+        std::mem::take(&mut Arc::make_mut(&mut self.rules).store)
+    }
+
+    /// See [`Running::take_store`].
+    pub fn put_store(&mut self, store: Arc<Store>) {
+        Arc::make_mut(&mut self.rules).store = store;
     }
 
     /// The devices that commands can name, as they are now.
     #[must_use]
     pub fn devices(&self) -> HostDevices {
         self.devices.afresh()
-    }
-
-    /// New rules for workers and programs, in an order that loses no frame:
-    /// workers first (they still know the old rules for what was steered by them), then the programs, then the old rules go.
-    fn put_in_force(&mut self, rules: Runnable, from_zero: bool) -> Result<(), ForwardError> {
-        let (ruleset, plan) = rules.compile()?;
-        let changes: Vec<Change> = self.served.iter().map(|s| s.prepare(&ruleset)).collect::<Result<_, _>>()?;
-        if from_zero || ruleset.devices.len() != self.up.len() {
-            let keys = &ruleset.devices;
-            self.stop_watching.store(true, std::sync::atomic::Ordering::Relaxed);
-            self.stop_watching = Arc::new(AtomicBool::new(false));
-            self.up = watch(keys, &self.stop_watching);
-        }
-        let id = self.generation + 1;
-        let old: Vec<_> = self.pool.workers.iter().map(|w| w.shared.rules.load_full()).collect();
-        let tokens = match old.first() {
-            Some(generation) if !from_zero => generation.tokens.clone(),
-            Some(_) | None => AllTokens::default(),
-        };
-        let new = generations(id, &ruleset, &plan, &self.layout, &self.served, &self.up, &tokens);
-        self.pool.publish(new)?;
-        self.generation = id;
-        let updated = self.update_programs(changes, id, from_zero);
-        // Frames that the old programs steered are in the rings by now, and every ring is looked at within this time.
-        std::thread::sleep(SETTLING);
-        self.pool.settle(id)?;
-        if from_zero {
-            self.retired = Counters::new(rules.ruleset.counter_words);
-        } else {
-            for generation in old {
-                self.retired.merge(&generation.cells, &rules.ruleset);
-            }
-        }
-        self.rules = rules;
-        updated
-    }
-
-    fn update_programs(&mut self, changes: Vec<Change>, id: u64, from_zero: bool) -> Result<(), ForwardError> {
-        let mut result = Ok(());
-        for (device, change) in self.served.iter_mut().zip(changes) {
-            result = result.and(device.commit(change));
-        }
-        self.pool.switch(id);
-        for device in &mut self.served {
-            if let (Hold::Steering(steering), true) = (&mut device.hold, from_zero) {
-                steering.forget();
-            }
-            result = result.and(device.finish());
-        }
-        result.map_err(ForwardError::from)
     }
 
     /// Detaches the programs, so that the kernel has all frames again, lets the workers finish what they have, and ends them.
@@ -341,50 +291,69 @@ impl Running {
         self.stop_watching.store(true, std::sync::atomic::Ordering::Relaxed);
         let in_force: Vec<_> = self.pool.workers.iter().map(|w| w.shared.rules.load_full()).collect();
         let id = self.generation + 1;
-        let nothing = Runnable {
-            store: self.rules.store.clone(),
-            ruleset: self.rules.ruleset.clone(),
-            bypassed: self.rules.ruleset.devices.iter().cloned().collect(),
-        };
-        if let Ok((ruleset, plan)) = nothing.compile() {
+        let all = self.rules.ruleset.devices.iter().cloned().collect();
+        if let Ok((ruleset, plan)) = self.rules.with_bypassed(all).compile() {
             let tokens = in_force.first().map(|generation| generation.tokens.clone()).unwrap_or_default();
-            let new = generations(id, &ruleset, &plan, &self.layout, &self.served, &self.up, &tokens);
+            let rules = Rules { id, ruleset: &ruleset, plan: &plan, up: &self.up, tokens_before: &tokens };
             // A worker that does not answer is ended all the same, below.
-            let _stuck = self.pool.publish(new);
+            let _stuck = self.pool.publish(generations(&rules, self.pool.workers.len(), &self.served));
         }
-        let mut counters = self.retired.clone();
-        self.add_programs(&mut counters);
-        self.served.iter_mut().for_each(|s| s.hold = Hold::Nothing);
+        for tally in self.served.iter_mut().filter_map(Served::detach) {
+            self.retired.merge(&tally, &self.rules.ruleset);
+        }
         self.pool.switch(id);
         std::thread::sleep(SETTLING);
-        let Self { served, pool, layout, rules, .. } = self;
-        let ended = pool.stop();
-        in_force.iter().for_each(|generation| counters.merge(&generation.cells, &rules.ruleset));
-        Stopped { served, layout, rules, counters, ended }
+        let Self { served, pool, rules, past, mut retired, watching, .. } = self;
+        let (ended, outstanding) = pool.stop();
+        end_all(&watching);
+        in_force.iter().for_each(|generation| retired.merge(&generation.cells, &rules.ruleset));
+        let workers = ended.iter().enumerate();
+        let workers = workers.map(|(index, (shared, _))| super::status::worker(index, shared, &served, &past));
+        let outstanding =
+            ended.iter().map(|(_, ended)| ended.map(|e| e.outstanding)).sum::<Option<usize>>().map(|n| n + outstanding);
+        Stopped { rules, counters: retired, workers: workers.collect(), outstanding, watching }
+    }
+
+    /// The cores of this many workers: as configured, else the last ones that the process may use; they repeat if there are too few.
+    pub(super) fn cores(&self, workers: usize) -> Vec<usize> {
+        let configured = &self.config.workers.cores;
+        let allowed: Vec<usize> = if configured.is_empty() {
+            core_affinity::get_core_ids().unwrap_or_default().iter().rev().map(|c| c.id).collect()
+        } else {
+            configured.clone()
+        };
+        (0..workers).map(|w| allowed.get(w % allowed.len().max(1)).copied().unwrap_or(0)).collect()
+    }
+
+    /// Which devices of these rules are up, kept true from now on.
+    pub(super) fn watch(&mut self, keys: &[DeviceKey]) {
+        self.stop_watching.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.stop_watching = Arc::new(AtomicBool::new(false));
+        self.up = watch(keys, &self.stop_watching);
+    }
+
+    /// A plan without rules, for workers without ports.
+    pub(super) fn idle_plan() -> Result<Arc<Plan>, ForwardError> {
+        let plan = Plan::compile(&crate::rules::Ruleset::default()).map_err(RulesError::from)?;
+        Ok(Arc::new(plan))
     }
 }
 
 /// What is left of a forwarder that ended.
 pub struct Stopped {
-    /// The devices.
-    pub served: Vec<Served>,
-    /// Which worker had which ports.
-    pub layout: Layout,
     /// The rules.
-    pub rules: Runnable,
+    pub rules: Arc<Runnable>,
     /// The counters, as of the end.
     pub counters: Counters,
-    /// Each worker: what it shared, and how it ended (`None`: it panicked).
-    pub ended: Vec<(Arc<crate::worker::Shared>, Option<crate::worker::Ended>)>,
+    /// What each worker did in all.
+    pub workers: Vec<WorkerStatus>,
+    /// Frames that nobody owns any more and that were not given back, over all workers; `None` if a worker panicked.
+    pub outstanding: Option<usize>,
+    /// Traces and captures that were running.
+    pub(super) watching: Vec<Watching>,
 }
 
-/// The cores of the workers: as configured, else the last ones that the process may use; they repeat if there are too few.
-fn cores(config: &Config, workers: usize) -> Vec<usize> {
-    let configured = &config.workers.cores;
-    let allowed: Vec<usize> = if configured.is_empty() {
-        core_affinity::get_core_ids().unwrap_or_default().iter().rev().map(|c| c.id).collect()
-    } else {
-        configured.clone()
-    };
-    (0..workers).map(|w| allowed.get(w % allowed.len().max(1)).copied().unwrap_or(0)).collect()
+/// The devices that have any state.
+fn named(store: &Store) -> BTreeSet<DeviceKey> {
+    store.states().map(|(_, key, _)| key.clone()).collect()
 }

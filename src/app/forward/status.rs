@@ -1,13 +1,12 @@
 //! What a forwarder is doing, as data: devices, workers, drops. Rendering is the command line's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
 use super::attach::{Hold, Served};
-use super::running::{Running, Stopped};
-use super::seats::Layout;
+use super::running::Running;
 use crate::types::DropReason;
 use crate::worker::{PortCells, Shared, monotonic_ms};
 
@@ -37,6 +36,8 @@ pub struct DeviceStatus {
     pub reason: String,
     /// Queues that are served.
     pub queues: usize,
+    /// The workers that have ports of it.
+    pub workers: Vec<usize>,
     /// Frames that its program left to the kernel (XDP) or let through behind the tap; absent without a program.
     pub program_passed: Option<u64>,
     /// Frames that its program took: steered, or dropped behind the tap.
@@ -108,6 +109,32 @@ impl PortStatus {
     }
 }
 
+impl PortStatus {
+    /// Adds what a port counted.
+    pub fn add(&mut self, cells: &PortCells) {
+        let stats = cells.port();
+        let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        for reason in DropReason::ALL {
+            let inside = load(&cells.drops[reason.index()]);
+            let count = inside + stats.drops[reason.index()];
+            if count != 0 {
+                *self.drops.entry(reason.as_str()).or_insert(0) += count;
+            }
+            self.dropped_inside += inside;
+        }
+        self.rx_frames += load(&cells.rx_frames);
+        self.rx_bytes += load(&cells.rx_bytes);
+        self.passed += load(&cells.passed);
+        self.handed += load(&cells.handed);
+        self.refused += load(&cells.refused);
+        self.crossed_out += load(&cells.crossed);
+        self.crossed_in += load(&cells.crossed_in);
+        self.mirrored += load(&cells.mirrored);
+        self.tx_frames += stats.tx_frames;
+        self.tx_bytes += stats.tx_bytes;
+    }
+}
+
 impl Running {
     /// What it is doing now.
     #[must_use]
@@ -116,7 +143,7 @@ impl Running {
             core: w.core,
             pinned: w.pinned,
             thread_id: w.thread_id,
-            ..worker(index, &w.shared, &self.served, &self.layout)
+            ..worker(index, &w.shared, &self.served, &self.past)
         });
         Status {
             pid: std::process::id(),
@@ -128,65 +155,51 @@ impl Running {
     }
 }
 
-impl Stopped {
-    /// What each worker did in all.
-    #[must_use]
-    pub fn workers(&self) -> Vec<WorkerStatus> {
-        let shared = self.ended.iter().map(|(shared, _)| shared).enumerate();
-        shared.map(|(index, shared)| worker(index, shared, &self.served, &self.layout)).collect()
-    }
-
-    /// Frames that nobody owns any more and that were not given back, over all workers; `None` if a worker panicked.
-    #[must_use]
-    pub fn outstanding(&self) -> Option<usize> {
-        self.ended.iter().map(|(_, ended)| ended.map(|e| e.outstanding)).sum()
-    }
-}
-
 fn device(served: &Served) -> DeviceStatus {
     let tally = match &served.hold {
         Hold::Steering(steering) => steering.counters().ok(),
         Hold::Behind(behind) => behind.counters().ok(),
         Hold::Nothing => None,
     };
+    let workers: BTreeSet<usize> = served.ports.iter().map(|port| port.at.worker).collect();
     DeviceStatus {
         device: served.wanted.key.to_string(),
         mode: served.mode_in_use(),
         reason: served.reason.clone(),
         queues: served.queues,
+        workers: workers.into_iter().collect(),
         program_passed: tally.as_ref().map(|t| t.passed),
         program_taken: tally.as_ref().map(|t| t.taken),
         program_unserved: tally.as_ref().map(|t| t.unserved),
     }
 }
 
-fn worker(index: usize, shared: &Shared, served: &[Served], layout: &Layout) -> WorkerStatus {
-    let published = shared.ports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+/// What a worker did, by device: with its present ports, in their order, and with those of before.
+pub(super) fn worker(
+    index: usize,
+    shared: &Shared,
+    served: &[Served],
+    past: &BTreeMap<(usize, String), PortStatus>,
+) -> WorkerStatus {
     let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
-    let port = |(port, cells): (usize, &PortCells)| {
-        let stats = published.get(port).cloned().unwrap_or_default();
-        let inside = |reason: DropReason| load(&cells.drops[reason.index()]);
-        let drops = DropReason::ALL
-            .iter()
-            .map(|reason| (reason.as_str(), inside(*reason) + stats.drops[reason.index()]))
-            .filter(|(_, count)| *count != 0)
-            .collect();
-        PortStatus {
-            device: layout.ports[index].get(port).map_or_else(String::new, |d| served[*d].wanted.key.to_string()),
-            rx_frames: load(&cells.rx_frames),
-            rx_bytes: load(&cells.rx_bytes),
-            passed: load(&cells.passed),
-            handed: load(&cells.handed),
-            refused: load(&cells.refused),
-            crossed_out: load(&cells.crossed),
-            crossed_in: load(&cells.crossed_in),
-            mirrored: load(&cells.mirrored),
-            tx_frames: stats.tx_frames,
-            tx_bytes: stats.tx_bytes,
-            drops,
-            dropped_inside: DropReason::ALL.iter().map(|r| inside(*r)).sum(),
+    let mut ports: Vec<PortStatus> = Vec::new();
+    let mut past: BTreeMap<&str, &PortStatus> = past
+        .iter()
+        .filter(|((worker, _), _)| *worker == index)
+        .map(|((_, device), status)| (device.as_str(), status))
+        .collect();
+    for device in served {
+        let mut own = device.ports.iter().filter(|port| port.at.worker == index).peekable();
+        if own.peek().is_none() {
+            continue;
         }
-    };
+        let name = device.wanted.key.to_string();
+        let before = past.remove(name.as_str()).cloned().unwrap_or_default();
+        let mut status = PortStatus { device: name, ..before };
+        own.for_each(|port| status.add(&port.at.cells));
+        ports.push(status);
+    }
+    ports.extend(past.into_iter().map(|(device, status)| PortStatus { device: device.to_owned(), ..status.clone() }));
     WorkerStatus {
         worker: index,
         core: 0,
@@ -195,6 +208,6 @@ fn worker(index: usize, shared: &Shared, served: &[Served], layout: &Layout) -> 
         rounds: load(&shared.cells.rounds),
         busy_rounds: load(&shared.cells.busy_rounds),
         sleeps: load(&shared.cells.sleeps),
-        ports: shared.cells.ports.iter().enumerate().map(port).collect(),
+        ports,
     }
 }

@@ -13,7 +13,7 @@ use crate::types::{DeviceId, ethertype};
 /// Why something is left out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Why {
-    #[error("viscum has not {0}")]
+    #[error("import does not read {0}")]
     Lacking(#[from] crate::host::tc::Lacking),
     #[error("it has {0}")]
     Unsayable(#[from] Unsayable),

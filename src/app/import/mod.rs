@@ -1,4 +1,4 @@
-//! The kernel's tc state as a rules file: commands that make the same state, and what viscum lacks as comments. It changes nothing.
+//! The kernel's tc state as a rules file: commands that make the same state, and what import does not read as comments. It changes nothing.
 
 mod line;
 mod order;
@@ -58,7 +58,7 @@ impl Import {
         let mut out = format!("# the kernel's tc{place}: {} filters", self.filters);
         let _ = match self.left_out.len() {
             0 => writeln!(out),
-            count => writeln!(out, "; {count} left out, for what viscum has not"),
+            count => writeln!(out, "; {count} left out"),
         };
         for line in &self.left_out {
             let _ = writeln!(out, "# left out: {line}");

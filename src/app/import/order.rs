@@ -9,6 +9,7 @@ use crate::host::tc::{
     Chain, Change, Filter, Lacking, Node, PARENT_EGRESS, PARENT_INGRESS, PARENT_ROOT, Place, Qdisc, Snapshot,
     actions_of,
 };
+use crate::rules::PortMatch;
 use crate::types::{DeviceId, ethertype};
 
 /// The id of the first root table of a qdisc; the others follow.
@@ -100,7 +101,7 @@ impl<'a> Work<'a> {
             let device = self.snapshot.links.key(qdisc.device);
             self.out
                 .left_out
-                .push(format!("{device}: viscum has not shared blocks, and its filters are in block {block}"));
+                .push(format!("{device}: import does not read shared blocks, and its filters are in block {block}"));
         }
         let mut explicit: Vec<&Chain> = hooks.iter().flat_map(|parent| self.chains(qdisc.device, *parent)).collect();
         self.filters(prios, &mut explicit);
@@ -322,7 +323,16 @@ struct Tables<'a> {
 /// Which bits a flower filter compares.
 fn mask_of(node: &Node) -> Option<String> {
     let Node::Flower(flower) = node else { return None };
-    Some(format!("{:?}", crate::tc::filter::flower::mask_of(&flower.key)))
+    let key = &flower.key;
+    let port = |port: PortMatch| match port {
+        PortMatch::Masked(_, mask) => Some(mask),
+        PortMatch::Range(..) => None,
+    };
+    let layers = (key.eth_type.is_some(), key.ip_proto.is_some(), key.src_mac.map(|p| p.1), key.dst_mac.map(|p| p.1));
+    let ipv4 = (key.src_ipv4.map(|p| p.1), key.dst_ipv4.map(|p| p.1));
+    let ipv6 = key.addresses6().map(|address| address.map(|p| p.1));
+    let upper = (key.src_port.map(port), key.dst_port.map(port), key.tcp_flags.map(|p| p.1));
+    Some(format!("{layers:?} {ipv4:?} {ipv6:?} {upper:?}"))
 }
 
 /// Puts the u32 prios into the order of their root tables; the others stay where they are.

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::rules::{Action, ActionId, ActionWord, Classifier, CounterSource, Filter, Hook, NodeWord, Ruleset, U32Node};
+use crate::rules::{
+    Action, ActionId, ActionWord, Classifier, CounterSource, Filter, FwFilter, Hook, NodeWord, Ruleset, U32Node,
+};
 use crate::tc::filter::u32::handle_text;
 use crate::tc::proto::link_name;
 use crate::types::{DeviceId, Direction};
@@ -73,11 +75,7 @@ fn hook_rows(ruleset: &Ruleset, hook: &Hook, suffix: &str, rows: &mut Vec<Row>) 
     let device = &ruleset.devices[hook.device.index()].name;
     for (chain, filters) in &hook.chains {
         for filter in &filters.filters {
-            let kind = match &filter.classifier {
-                Classifier::U32(_) => "u32",
-                Classifier::Flower(_) => "flower",
-                Classifier::Matchall(_) => "matchall",
-            };
+            let kind = filter.classifier.kind();
             let head = format!("{device} pref {} {} {kind} chain {chain}", filter.prio, link_name(filter.protocol.0));
             let mut push = |handle: String, node: Option<u32>, actions: &[ActionId]| {
                 rows.push(Row { name: format!("{head} {handle}{suffix}"), node, actions: labels(ruleset, actions) });
@@ -94,6 +92,14 @@ fn hook_rows(ruleset: &Ruleset, hook: &Hook, suffix: &str, rows: &mut Vec<Row>) 
                 Classifier::Matchall(rule) => {
                     rule.iter().for_each(|r| push(format!("{:#x}", r.handle), None, &r.actions));
                 }
+                Classifier::Fw(FwFilter::Classes { .. }) => {}
+                Classifier::Fw(FwFilter::Marks { mask, rules }) => {
+                    let mask = if *mask == u32::MAX { String::new() } else { format!("/{mask:#x}") };
+                    rules.iter().for_each(|r| push(format!("{:#x}{mask}", r.handle), None, &r.actions));
+                }
+                Classifier::Basic(rules) => {
+                    rules.iter().for_each(|r| push(format!("{:#x}", r.handle), None, &r.actions));
+                }
             }
         }
     }
@@ -106,7 +112,7 @@ fn listed_nodes<'a>(ruleset: &'a Ruleset, hook: &'a Hook, filter: &Filter) -> Ve
     let roots = hooks.flat_map(|h| h.chains.values()).flat_map(|c| &c.filters).filter(|f| f.prio == filter.prio);
     let roots = roots.filter_map(|f| match &f.classifier {
         Classifier::U32(nodes) => Some(nodes),
-        Classifier::Flower(_) | Classifier::Matchall(_) => None,
+        Classifier::Flower(_) | Classifier::Matchall(_) | Classifier::Fw(_) | Classifier::Basic(_) => None,
     });
     let made = ruleset.u32_tables.iter().filter(|t| t.device == hook.device && t.prio == filter.prio);
     roots.flatten().chain(made.flat_map(|t| t.buckets.iter().flatten())).collect()

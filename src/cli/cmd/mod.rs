@@ -3,11 +3,13 @@
 pub mod check;
 pub mod control;
 pub mod explain;
+mod hexdump;
 pub mod import;
 pub mod lab;
 pub mod replay;
 pub mod run;
 pub mod tc;
+pub mod watch;
 
 use std::io::Write;
 

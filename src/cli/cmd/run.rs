@@ -25,7 +25,7 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
     let stopped = forward(&config, &printer)?;
     super::print(&render::stopped(&stopped));
     // A frame that nobody owns, or a worker that panicked, is a fault of this program: say so with the exit code as well.
-    Ok(if stopped.outstanding() == Some(0) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if stopped.outstanding == Some(0) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 struct Terminal;
@@ -36,6 +36,8 @@ impl Printer for Terminal {
         let names: Vec<String> = running.served.iter().map(|s| s.wanted.key.to_string()).collect();
         let what = if running.state_only {
             "keeping the state of tc, no device is touched".to_owned()
+        } else if names.is_empty() {
+            "no device yet; `viscum tc` and `viscum reload` bring them in".to_owned()
         } else {
             format!("forwarding on {}", names.join(", "))
         };

@@ -1,16 +1,18 @@
 //! Random rulesets and frames that have something to do with each other. It checks nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 
-use crate::rules::filter::{FlowerKey, FlowerRule, MatchallRule, PortMatch, U32Base, U32Key, U32Mark, U32Node};
+use crate::ebpf::ematch;
+use crate::rules::filter::{MatchallRule, U32Base, U32Key, U32Mark, U32Node};
+use crate::rules::flower::{FlowerKey, FlowerRule, PortMatch};
 use crate::rules::{
-    Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Filter, Gact, Hook, Mirred, MirredMode,
-    NodeWord, Ruleset, Skbedit, Skbmod,
+    Action, ActionId, ActionInstance, ActionWord, BasicRule, Chain, Classifier, Control, Filter, FwFilter, FwRule,
+    Gact, Hook, Mirred, MirredMode, NodeWord, Ruleset, Skbedit, Skbmod, ematch_random,
 };
 use crate::types::{Device, DeviceId, DeviceKey, Direction, MacAddr, PacketType, Protocol, Topology, ethertype};
 
@@ -46,7 +48,7 @@ fn l4(rng: &mut SmallRng, proto: u8) -> Vec<u8> {
 }
 
 fn proto(rng: &mut SmallRng) -> u8 {
-    *[6, 6, 6, 17, 1, 51, 132].choose(rng).unwrap()
+    *[6, 6, 6, 17, 1, 51, 132, 137].choose(rng).unwrap()
 }
 
 fn ipv4_packet(rng: &mut SmallRng) -> Vec<u8> {
@@ -65,8 +67,9 @@ fn ipv4_packet(rng: &mut SmallRng) -> Vec<u8> {
 
 fn ipv6_packet(rng: &mut SmallRng) -> Vec<u8> {
     let proto = proto(rng);
-    let extensions: Vec<u8> =
-        (0..*[0, 0, 1, 2, 16].choose(rng).unwrap()).map(|_| *[0, 43, 60, 60, 0, 44].choose(rng).unwrap()).collect();
+    let extensions: Vec<u8> = (0..*[0, 0, 1, 2, 15, 16, 17].choose(rng).unwrap())
+        .map(|_| *[0, 43, 60, 60, 0, 44].choose(rng).unwrap())
+        .collect();
     let mut chain = extensions.clone();
     chain.push(proto);
     let mut out = vec![0x60, 0, 0, 0, 0, 40, chain[0], 64];
@@ -237,38 +240,16 @@ impl Maker<'_> {
     fn flower_key(&mut self, protocol: Protocol) -> FlowerKey {
         let mut key = FlowerKey::default();
         let rng = &mut *self.rng;
-        if protocol != Protocol::ALL {
+        // What tc makes of `protocol all` and of tags compares no type.
+        if ![ethertype::ALL, ethertype::VLAN, ethertype::QINQ].contains(&protocol.0) {
             key.eth_type = Some(protocol.0);
         }
-        let v4 = |rng: &mut SmallRng| {
-            let mask = Ipv4Addr::from(*[u32::MAX, 0xffff_ff00, 0].choose(rng).unwrap());
-            let value = u32::from(Ipv4Addr::from(*ADDRESSES.choose(rng).unwrap())) & u32::from(mask);
-            (Ipv4Addr::from(value), mask)
-        };
-        let v6 = |rng: &mut SmallRng| {
-            let mask = Ipv6Addr::from(*[u128::MAX, u128::MAX << 64, 0].choose(rng).unwrap());
-            let value = u128::from(ipv6(rng.gen_range(0..2))) & u128::from(mask);
-            (Ipv6Addr::from(value), mask)
-        };
-        let port = |rng: &mut SmallRng| match rng.gen_range(0..3) {
-            0 => PortMatch::Masked(*PORTS.choose(rng).unwrap(), u16::MAX),
-            1 => PortMatch::Masked(0x39, 0xff),
-            _ => PortMatch::Range(57, 500),
-        };
-        let is_v6 = if protocol == Protocol::ALL { rng.gen_bool(0.5) } else { protocol.0 == ethertype::IPV6 };
-        if rng.gen_bool(0.3) {
-            if is_v6 { key.dst_ipv6 = Some(v6(rng)) } else { key.dst_ipv4 = Some(v4(rng)) }
-        }
-        if rng.gen_bool(0.2) {
-            if is_v6 { key.src_ipv6 = Some(v6(rng)) } else { key.src_ipv4 = Some(v4(rng)) }
-        }
-        key.ip_proto = rng.gen_bool(0.3).then(|| proto(rng));
-        key.dst_port = rng.gen_bool(0.3).then(|| port(rng));
-        key.src_port = rng.gen_bool(0.2).then(|| port(rng));
-        key.tcp_flags = rng.gen_bool(0.2).then(|| *[(2, 2), (0x12, 0xfff), (0, 2)].choose(rng).unwrap());
         let mac = |rng: &mut SmallRng| (*MACS.choose(rng).unwrap(), [0xff; 6]);
         key.dst_mac = rng.gen_bool(0.1).then(|| mac(rng));
         key.src_mac = rng.gen_bool(0.1).then_some(([0xe4, 0xd3, 0xf1, 0, 0, 0x80], [0xff, 0xff, 0xff, 0, 0, 0x80]));
+        if [ethertype::IPV4, ethertype::IPV6].contains(&protocol.0) {
+            ip_key(rng, protocol.0 == ethertype::IPV6, &mut key);
+        }
         key
     }
 
@@ -282,12 +263,36 @@ impl Maker<'_> {
         Classifier::Flower(rules)
     }
 
+    /// Now and then with matches that a program refuses.
+    fn basic_filter(&mut self) -> Classifier {
+        let rules = (1..self.rng.gen_range(2..4)).map(|handle| {
+            let sample = frame(self.rng, false);
+            let mut ematches = ematch_random::terms(self.rng, &sample);
+            if self.rng.gen_bool(0.9) {
+                while ematch::need(&ematches, "eth0", &mut BTreeSet::new()).is_err() {
+                    ematches = ematch_random::terms(self.rng, &sample);
+                }
+            }
+            let actions = self.actions();
+            BasicRule { handle, ematches, classid: None, actions, counters: self.words(NodeWord::len(0)) }
+        });
+        Classifier::Basic(rules.collect())
+    }
+
+    fn fw_filter(&mut self) -> Classifier {
+        let (actions, counters) = (self.actions(), self.words(NodeWord::len(0)));
+        let rule = FwRule { handle: 1, indev: None, classid: None, actions, counters };
+        Classifier::Fw(FwFilter::Marks { mask: *[u32::MAX, 0].choose(self.rng).unwrap(), rules: vec![rule] })
+    }
+
     fn chain(&mut self) -> Chain {
         let mut chain = Chain::default();
         for prio in 1..=self.rng.gen_range(1..4) {
             let protocols = [ethertype::ALL, 0x0800, 0x0800, 0x0800, 0x86dd, 0x8100, 0x88a8, 0x0806, 4, 1];
             let protocol = Protocol(*protocols.choose(self.rng).unwrap());
-            let classifier = match self.rng.gen_range(0..5) {
+            let classifier = match self.rng.gen_range(0..7) {
+                5 => self.basic_filter(),
+                6 => self.fw_filter(),
                 0..=2 => self.u32_filter(),
                 3 => self.flower_filter(protocol),
                 _ => {
@@ -315,4 +320,34 @@ impl Maker<'_> {
         maker.ruleset.hooks = vec![Hook { device: DeviceId(0), direction: Direction::Ingress, chains }];
         maker.ruleset
     }
+}
+
+/// Keys of IP and what is behind it.
+fn ip_key(rng: &mut SmallRng, is_v6: bool, key: &mut FlowerKey) {
+    let v4 = |rng: &mut SmallRng| {
+        let mask = Ipv4Addr::from(*[u32::MAX, 0xffff_ff00, 0xffff_0000].choose(rng).unwrap());
+        let value = u32::from(Ipv4Addr::from(*ADDRESSES.choose(rng).unwrap())) & u32::from(mask);
+        (Ipv4Addr::from(value), mask)
+    };
+    let v6 = |rng: &mut SmallRng| {
+        let mask = Ipv6Addr::from(*[u128::MAX, u128::MAX << 64, 1].choose(rng).unwrap());
+        let value = u128::from(ipv6(rng.gen_range(0..2))) & u128::from(mask);
+        (Ipv6Addr::from(value), mask)
+    };
+    let port = |rng: &mut SmallRng| match rng.gen_range(0..3) {
+        0 => PortMatch::Masked(*PORTS.choose(rng).unwrap(), u16::MAX),
+        1 => PortMatch::Masked(0x39, 0xff),
+        _ => PortMatch::Range(57, 500),
+    };
+    if rng.gen_bool(0.3) {
+        if is_v6 { key.ipv6_mut().dst = Some(v6(rng)) } else { key.dst_ipv4 = Some(v4(rng)) }
+    }
+    if rng.gen_bool(0.2) {
+        if is_v6 { key.ipv6_mut().src = Some(v6(rng)) } else { key.src_ipv4 = Some(v4(rng)) }
+    }
+    key.no_address = key.ipv6.is_none() && key.src_ipv4.is_none() && key.dst_ipv4.is_none() && rng.gen_bool(0.03);
+    key.ip_proto = rng.gen_bool(0.3).then(|| proto(rng));
+    key.dst_port = rng.gen_bool(0.3).then(|| port(rng));
+    key.src_port = rng.gen_bool(0.2).then(|| port(rng));
+    key.tcp_flags = rng.gen_bool(0.2).then(|| *[(2, 2), (0x12, 0xfff), (0, 2)].choose(rng).unwrap());
 }

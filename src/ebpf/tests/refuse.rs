@@ -1,6 +1,7 @@
 //! What is refused, and how it is said. No privilege needed.
 
 use crate::ebpf::{Reason, Target, steer, takes};
+use crate::rules::flower::{FlowerKey, FlowerMore, FlowerRule};
 use crate::rules::police::{Limit, Police};
 use crate::rules::{
     Action, ActionId, ActionInstance, Chain, Classifier, Control, Filter, Gact, Hook, MatchallRule, Mirred, MirredMode,
@@ -122,4 +123,33 @@ fn chance_and_ingress_are_refused() {
     assert_eq!(reason(rules, Target::Xdp), Some(Reason::Random));
     let rules = vec![mirred(MirredMode::Redirect, Direction::Ingress)];
     assert_eq!(reason(rules, Target::DropBehind), Some(Reason::MirredIngress { mode: "redirect" }));
+}
+
+#[test]
+fn flower_keys_that_a_program_does_not_find_are_refused_by_name() {
+    let refused = |protocol: u16, key: FlowerKey| {
+        let mut ruleset = ruleset(vec![mirred(MirredMode::Redirect, Direction::Egress)]);
+        let filter = &mut ruleset.hooks[0].chains.get_mut(&0).unwrap().filters[0];
+        let rule = FlowerRule { handle: 1, key, classid: None, actions: vec![ActionId(0)], counters: 0 };
+        (filter.protocol, filter.classifier) = (Protocol(protocol), Classifier::Flower(vec![rule]));
+        match steer(&ruleset, DeviceId(0), Target::Xdp).err().map(|r| r.reason) {
+            Some(Reason::FlowerKey { key }) => Some(key),
+            None => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    let more = |change: fn(&mut FlowerMore)| {
+        let mut key = FlowerKey::default();
+        change(key.more_mut());
+        key
+    };
+    assert_eq!(refused(0x8100, more(|m| m.vlan[0].id = Some(5))).as_deref(), Some("vlan_id"));
+    assert_eq!(refused(3, more(|m| m.num_of_vlans = Some(1))).as_deref(), Some("num_of_vlans"));
+    assert_eq!(refused(3, more(|m| m.ip_flags = Some((1, 1)))).as_deref(), Some("ip_flags"));
+    let hsr = FlowerKey { eth_type: Some(0x892f), ..FlowerKey::default() };
+    assert_eq!(refused(0x892f, hsr).as_deref(), Some("a protocol that has others in it"));
+    let inner = FlowerKey { eth_type: Some(0x0800), ..FlowerKey::default() };
+    assert_eq!(refused(0x8100, inner.clone()).as_deref(), Some("a key of what is behind tags"));
+    assert_eq!(refused(0x0800, inner), None);
+    assert_eq!(refused(0x8100, FlowerKey::default()), None);
 }

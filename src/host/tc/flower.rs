@@ -2,6 +2,7 @@
 
 use super::attr::{Attrs, Put};
 use super::{Common, Flower, Lacking, Links, action};
+use crate::rules::flower::FlowerIpv6;
 use crate::rules::{FlowerKey, PortMatch};
 
 const CLASSID: u16 = 1;
@@ -23,7 +24,7 @@ const PORTS: [(u8, [u16; 4]); 3] = [(6, [18, 35, 19, 36]), (17, [20, 37, 21, 38]
 /// The first and last port of a range, of source and destination.
 const RANGES: [[u16; 2]; 2] = [[87, 88], [89, 90]];
 
-/// Keys that viscum has not, by tc's names. What is not listed is told by its number.
+/// Keys that are not read, by tc's names. What is not listed is told by its number.
 const OTHERS: &[(u16, &str)] = &[
     (2, "indev"),
     (23, "vlan_id"),
@@ -88,19 +89,21 @@ pub(super) fn decode_key(attrs: &Attrs<'_>) -> Result<FlowerKey, Lacking> {
     let mac = |kind| pair::<6, _>(attrs, kind, kind + 1, |bytes| bytes);
     let v4 = |kind| pair::<4, _>(attrs, kind, kind + 1, Into::into);
     let v6 = |kind| pair::<16, _>(attrs, kind, kind + 1, Into::into);
-    Ok(FlowerKey {
+    let mut key = FlowerKey {
         eth_type: attrs.be16(ETH_TYPE)?,
         ip_proto: attrs.u8(IP_PROTO)?,
         src_ipv4: v4(IPV4_SRC)?,
         dst_ipv4: v4(IPV4_DST)?,
-        src_ipv6: v6(IPV6_SRC)?,
-        dst_ipv6: v6(IPV6_DST)?,
         src_port: port(attrs, 0)?,
         dst_port: port(attrs, 1)?,
         tcp_flags: pair::<2, _>(attrs, TCP_FLAGS, TCP_FLAGS + 1, u16::from_be_bytes)?,
         src_mac: mac(ETH_SRC)?,
         dst_mac: mac(ETH_DST)?,
-    })
+        ..FlowerKey::default()
+    };
+    *key.ipv6_mut() = FlowerIpv6 { src: v6(IPV6_SRC)?, dst: v6(IPV6_DST)? };
+    key.settle();
+    Ok(key)
 }
 
 fn refuse_others(attrs: &Attrs<'_>) -> Result<(), Lacking> {
@@ -153,6 +156,9 @@ pub(super) fn encode(flower: &Flower, links: &Links) -> Result<Put, Lacking> {
 }
 
 fn encode_key(key: &FlowerKey, put: &mut Put) -> Result<(), Lacking> {
+    if key.no_address || key.more.is_some() {
+        return Err(Lacking("flower keys beyond addresses, ports and flags".to_owned()));
+    }
     let mut pair = |kind: u16, value: &[u8], mask: &[u8]| {
         put.bytes(kind, value).bytes(kind + 1, mask);
     };
@@ -162,7 +168,8 @@ fn encode_key(key: &FlowerKey, put: &mut Put) -> Result<(), Lacking> {
     for (kind, field) in [(IPV4_SRC, key.src_ipv4), (IPV4_DST, key.dst_ipv4)] {
         field.iter().for_each(|(value, mask)| pair(kind, &value.octets(), &mask.octets()));
     }
-    for (kind, field) in [(IPV6_SRC, key.src_ipv6), (IPV6_DST, key.dst_ipv6)] {
+    let [src, dst] = key.addresses6();
+    for (kind, field) in [(IPV6_SRC, src), (IPV6_DST, dst)] {
         field.iter().for_each(|(value, mask)| pair(kind, &value.octets(), &mask.octets()));
     }
     if let Some((value, mask)) = key.tcp_flags {

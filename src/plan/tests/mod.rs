@@ -1,6 +1,7 @@
 //! The plan against its dumb twin: random rulesets and frames through `rules::eval` and through the plan must give the same.
 
 mod cases;
+mod flower;
 mod frames;
 mod rulesets;
 
@@ -11,7 +12,7 @@ use rand::{Rng, SeedableRng};
 
 use super::{Driver, Plan};
 use crate::rules::eval::{Event, Network};
-use crate::rules::{Counters, Ruleset};
+use crate::rules::{Classifier, Counters, NodeWord, Ruleset};
 use crate::types::{DeviceId, DropReason, Topology};
 
 /// Rulesets × frames: at least 100,000 pairs.
@@ -25,6 +26,9 @@ struct Reached {
     counted: u64,
     rewritten: u64,
     events: BTreeMap<&'static str, u64>,
+    /// How often a rule of fw, and of basic, matched; how often one of basic did not.
+    fw: u64,
+    basic: [u64; 2],
 }
 
 impl Reached {
@@ -44,15 +48,36 @@ impl Reached {
         }
     }
 
+    /// What fw and basic came to in a ruleset.
+    fn note_rules(&mut self, ruleset: &Ruleset, counters: &Counters) {
+        let word = |base: u32, offset: u32| counters.words[(base + offset) as usize];
+        for (_, _, filter) in ruleset.filters() {
+            match &filter.classifier {
+                Classifier::Fw(fw) => {
+                    self.fw += fw.rules().iter().map(|r| word(r.counters, NodeWord::SUCCESS)).sum::<u64>();
+                }
+                Classifier::Basic(rules) => {
+                    for rule in rules {
+                        let (hit, success) =
+                            (word(rule.counters, NodeWord::HIT), word(rule.counters, NodeWord::SUCCESS));
+                        self.basic = [self.basic[0] + success, self.basic[1] + hit - success];
+                    }
+                }
+                Classifier::U32(_) | Classifier::Flower(_) | Classifier::Matchall(_) => {}
+            }
+        }
+    }
+
     fn assert_enough(&self) {
         let summary = format!(
-            "{} pairs, {} moved an action's counter, {} frames rewritten, events {:?}",
-            self.pairs, self.counted, self.rewritten, self.events
+            "{} pairs, {} moved an action's counter, {} frames rewritten, fw {}, basic {:?}, events {:?}",
+            self.pairs, self.counted, self.rewritten, self.fw, self.basic, self.events
         );
         println!("{summary}");
         assert!(self.pairs >= 100_000, "{summary}");
         assert!(self.counted * 3 > self.pairs, "too few frames match a rule: {summary}");
         assert!(self.rewritten * 100 > self.pairs, "too few frames are rewritten: {summary}");
+        assert!(self.fw > 1000 && self.basic.iter().all(|n| *n > 10_000), "fw or basic is hardly reached: {summary}");
         let drops = [
             DropReason::Rule,
             DropReason::Consumed,
@@ -129,6 +154,7 @@ fn plan_and_eval_agree_on_everything() {
             let (events, counted) = twins.receive(device, &frame, number as u64 + 1);
             reached.note(&frame, &events, counted);
         }
+        reached.note_rules(&ruleset, &twins.fast);
     }
     reached.assert_enough();
 }

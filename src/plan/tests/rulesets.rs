@@ -1,18 +1,19 @@
 //! Random rulesets over a small network: every classifier, action and control, with keys taken from frames so that they match.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 
+use super::flower;
 use super::frames::{ADDRESSES, MACS, pick};
 use crate::rules::police::{Limit, Police, Rate};
 use crate::rules::{
-    Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Csum, Filter, FlowerKey, FlowerRule,
-    Gact, Hook, MatchallRule, Mirred, MirredMode, Nat, NodeWord, Pedit, PortMatch, Random, RandomKind, Ruleset, Simple,
-    Skbedit, Skbmod, U32Base, U32Descent, U32Key, U32Link, U32Mark, U32Node, U32Table, U32VariableOffset, Vlan,
+    Action, ActionId, ActionInstance, ActionWord, BasicRule, Chain, Classifier, Control, Csum, Filter, FlowerRule,
+    FwFilter, FwRule, Gact, Hook, MatchallRule, Mirred, MirredMode, Nat, NodeWord, Pedit, Random, RandomKind, Ruleset,
+    Simple, Skbedit, Skbmod, U32Base, U32Descent, U32Key, U32Link, U32Mark, U32Node, U32Table, U32VariableOffset, Vlan,
+    ematch_random,
 };
 use crate::types::{
     Checksums, Device, DeviceId, DeviceKey, DeviceKind, Direction, MacAddr, NatRule, PacketType, PeditHeader, PeditKey,
@@ -85,6 +86,8 @@ fn calm(ruleset: &mut Ruleset, restarts: bool) {
                 Classifier::U32(nodes) => nodes.iter().for_each(|n| list(&n.actions)),
                 Classifier::Flower(rules) => rules.iter().for_each(|r| list(&r.actions)),
                 Classifier::Matchall(rule) => rule.iter().for_each(|r| list(&r.actions)),
+                Classifier::Fw(fw) => fw.rules().iter().for_each(|r| list(&r.actions)),
+                Classifier::Basic(rules) => rules.iter().for_each(|r| list(&r.actions)),
             }
         }
         copies * if restarts { 8 } else { 1 }
@@ -293,10 +296,24 @@ impl Maker<'_> {
             6..=10 => Protocol(ethertype::IPV4),
             11 | 12 => Protocol(ethertype::IPV6),
             13 => Protocol(pick(self.rng, &[ethertype::VLAN, ethertype::QINQ, 0x9100])),
-            14 => Protocol(pick(self.rng, &[ethertype::ARP, ethertype::P_802_2, ethertype::P_802_3])),
+            14 => Protocol(pick(
+                self.rng,
+                &[
+                    ethertype::ARP,
+                    ethertype::RARP,
+                    ethertype::P_802_2,
+                    ethertype::P_802_3,
+                    ethertype::MPLS_UC,
+                    ethertype::PPP_SES,
+                    ethertype::HSR,
+                    ethertype::BATMAN,
+                ],
+            )),
             _ => Protocol(self.rng.r#gen()),
         };
-        let classifier = match self.rng.gen_range(0..8) {
+        let classifier = match self.rng.gen_range(0..11) {
+            8 => Classifier::Fw(self.fw(actions)),
+            9 | 10 => Classifier::Basic((1..self.rng.gen_range(1..4)).map(|n| self.basic(n, actions)).collect()),
             0..=3 => Classifier::U32((0..self.rng.gen_range(0..6)).map(|n| self.node(n, actions)).collect()),
             4..=6 => {
                 let count = self.rng.gen_range(0..6);
@@ -311,6 +328,29 @@ impl Maker<'_> {
             })),
         };
         Filter { prio, protocol, classifier }
+    }
+
+    fn fw(&mut self, actions: &[ActionInstance]) -> FwFilter {
+        if self.chance(0.2) {
+            return FwFilter::Classes { qdisc: pick(self.rng, &[0xffff_0000, 0x0001_0000, 0]) };
+        }
+        // 0, which no front end makes, is the mark of most frames.
+        let rules = (0..self.rng.gen_range(0..8)).map(|handle| FwRule {
+            handle,
+            indev: self.maybe(0.25, Self::device),
+            classid: None,
+            actions: self.list(actions),
+            counters: self.words(NodeWord::len(0)),
+        });
+        let rules = rules.rev().collect();
+        FwFilter::Marks { mask: pick(self.rng, &[u32::MAX, 7, 6]), rules }
+    }
+
+    fn basic(&mut self, handle: u32, actions: &[ActionInstance]) -> BasicRule {
+        let sample = self.sample();
+        let ematches = if self.chance(0.05) { Vec::new() } else { ematch_random::terms(self.rng, &sample) };
+        let actions = self.list(actions);
+        BasicRule { handle, ematches, classid: None, actions, counters: self.words(NodeWord::len(0)) }
     }
 
     fn list(&mut self, actions: &[ActionInstance]) -> Vec<ActionId> {
@@ -405,60 +445,8 @@ impl Maker<'_> {
 
     fn rule(&mut self, number: u32, protocol: Protocol, actions: &[ActionInstance]) -> FlowerRule {
         let sample = self.sample();
-        let key = self.flower_key(protocol, &sample);
+        let key = flower::key(self.rng, self.devices, protocol, &sample);
         let actions = self.list(actions);
         FlowerRule { handle: number + 1, key, classid: None, actions, counters: self.words(NodeWord::len(0)) }
-    }
-
-    fn flower_key(&mut self, protocol: Protocol, sample: &[u8]) -> FlowerKey {
-        let bytes = |at: usize| sample.get(at..at + 4).map_or([0; 4], |b| b.try_into().unwrap());
-        let long = |at: usize| sample.get(at..at + 16).map_or([0; 16], |b| b.try_into().unwrap());
-        let ip4 = protocol.0 == ethertype::IPV4 || self.chance(0.1);
-        let ip6 = protocol.0 == ethertype::IPV6 || self.chance(0.1);
-        let l4 = if ip4 { 34 } else { 54 };
-        let ports: [u16; 2] = [0, 2].map(|i| u16::from_be_bytes([bytes(l4)[i], bytes(l4)[i + 1]]));
-        let masks4 = [u32::MAX, 0xffff_0000, 0xff00_00ff, 0];
-        let mut key = FlowerKey {
-            eth_type: (protocol != Protocol::ALL && self.chance(0.9)).then_some(protocol.0),
-            ..FlowerKey::default()
-        };
-        if ip4 || ip6 {
-            let proto = if ip4 { bytes(20)[3] } else { bytes(20)[0] };
-            key.ip_proto = self.maybe(0.5, |m| if m.chance(0.8) { proto } else { pick(m.rng, &[6, 17, 0]) });
-            key.src_port = self.maybe(0.25, |m| m.port(ports[0]));
-            key.dst_port = self.maybe(0.35, |m| m.port(ports[1]));
-            let flags = u16::from_be_bytes([bytes(l4 + 12)[0], bytes(l4 + 12)[1]]) & 0x0fff;
-            key.tcp_flags = self.maybe(0.2, |m| {
-                let mask = pick(m.rng, &[0x0fff, 0x2, 0x17, 0]);
-                (flags & mask, mask)
-            });
-        }
-        if ip4 {
-            let address = |m: &mut Self, at: usize| {
-                let (value, mask) = (u32::from_be_bytes(bytes(at)), pick(m.rng, &masks4));
-                (Ipv4Addr::from(value & mask), Ipv4Addr::from(mask))
-            };
-            key.src_ipv4 = self.maybe(0.25, |m| address(m, 26));
-            key.dst_ipv4 = self.maybe(0.25, |m| address(m, 30));
-        }
-        if ip6 {
-            let address = |m: &mut Self, at: usize| {
-                let (value, mask) = (u128::from_be_bytes(long(at)), pick(m.rng, &[u128::MAX, u128::MAX << 96, 1, 0]));
-                (Ipv6Addr::from(value & mask), Ipv6Addr::from(mask))
-            };
-            key.src_ipv6 = self.maybe(0.25, |m| address(m, 22));
-            key.dst_ipv6 = self.maybe(0.25, |m| address(m, 38));
-        }
-        key.dst_mac = self.maybe(0.15, |m| (m.mac(), [0xff; 6]));
-        key.src_mac = self.maybe(0.15, |m| ([m.mac()[0], 0, 0, 0, 0, 0], [0xff, 0, 0, 0, 0, 0]));
-        key
-    }
-
-    fn port(&mut self, sample: u16) -> PortMatch {
-        match self.rng.gen_range(0..4) {
-            0 => PortMatch::Range(sample.saturating_sub(5), sample.saturating_add(5)),
-            1 => PortMatch::Masked(sample & 0xff, 0xff),
-            _ => PortMatch::Masked(sample, 0xffff),
-        }
     }
 }

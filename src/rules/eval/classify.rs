@@ -3,7 +3,7 @@
 use super::trace::Step;
 use super::{Outcome, Run, Skb};
 use crate::limits::RECLASSIFY_MAX;
-use crate::rules::{Classifier, Control, CounterSink, Filter, Hook, MatchallRule, NodeWord};
+use crate::rules::{Classifier, Control, CounterSink, Filter, FwFilter, Hook, MatchallRule, NodeWord};
 use crate::types::DropReason;
 
 impl Run<'_> {
@@ -47,6 +47,31 @@ impl Run<'_> {
                 Some(rule) => self.matchall_filter(rule, skb, bytes),
                 None => Outcome::Control(Control::Continue),
             },
+            Classifier::Fw(fw) => self.fw_filter(fw, skb, bytes),
+            Classifier::Basic(rules) => self.basic_filter(rules, skb, bytes),
+        }
+    }
+
+    /// `fw_classify()`, net/sched/cls_fw.c.
+    fn fw_filter(&mut self, fw: &FwFilter, skb: &mut Skb, bytes: u64) -> Outcome {
+        let nothing = Outcome::Control(Control::Continue);
+        let mark = skb.meta.mark;
+        self.tell(Step::Fw { fw, mark });
+        match fw {
+            FwFilter::Classes { qdisc } if FwFilter::is_class(mark, *qdisc) => Outcome::Control(Control::Pass),
+            FwFilter::Classes { .. } => nothing,
+            FwFilter::Marks { mask, rules } => {
+                let Some(rule) = rules.iter().find(|r| r.handle == mark & mask) else { return nothing };
+                let other_device = rule.indev.is_some_and(|device| device != skb.iif);
+                let but = other_device.then_some("the frame came in by another device than indev");
+                self.tell(Step::Match { handle: rule.handle, but });
+                if other_device {
+                    return nothing;
+                }
+                self.counters.add(rule.counters + NodeWord::HIT, 1);
+                self.counters.add(rule.counters + NodeWord::SUCCESS, 1);
+                self.action_list(&rule.actions, skb, bytes)
+            }
         }
     }
 

@@ -4,7 +4,9 @@
 //! hook, and ends in a stack, on a wire, or nowhere. Proven against a real kernel by the golden cases.
 
 mod actions;
+mod basic;
 mod classify;
+mod dissect;
 mod flower;
 pub mod trace;
 mod u32_filter;
@@ -18,6 +20,7 @@ use crate::types::{
     Device, DeviceId, DeviceKind, Direction, DropReason, MacAddr, PacketMeta, PacketType, Topology, VlanTag, ethertype,
     is_tag,
 };
+use crate::wire::transport;
 
 /// What became of a received frame; one frame may cause several (mirror).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +124,9 @@ pub(super) struct Skb {
     pub meta: PacketMeta,
     /// `skb->skb_iif`: the device it last came in by.
     pub iif: DeviceId,
+    /// How many bytes are behind `skb->transport_header`, which was set when a device received the frame: a frame changes its length
+    /// at its head only.
+    pub behind_transport: usize,
 }
 
 impl Skb {
@@ -148,7 +154,9 @@ impl Skb {
             priority: 0,
             queue_mapping: 0,
         };
-        Some(Self { data, meta, iif: DeviceId(0) })
+        let mut skb = Self { data, meta, iif: DeviceId(0), behind_transport: 0 };
+        skb.find_transport();
+        Some(skb)
     }
 
     /// With the tag back in its place (`validate_xmit_vlan`); `None`: there is no place, since the Ethernet header was taken off.
@@ -160,6 +168,13 @@ impl Skb {
             frame.splice(12..12, bytes);
         }
         Some(frame)
+    }
+
+    /// What the receiving device's driver does for the transport header.
+    fn find_transport(&mut self) {
+        let PacketMeta { protocol, tag, .. } = self.meta;
+        let at = transport::offset(&self.data, protocol, self.network(), tag.is_some());
+        self.behind_transport = self.data.len() - at;
     }
 
     /// Where the network header is.
@@ -297,6 +312,8 @@ impl Run<'_> {
         skb.meta.network = ETHERNET_LEN as u16;
         skb.meta.protocol = protocol_of(&skb.data);
         skb.meta.ptype = packet_type(&skb.data, to.mac);
+        // A veth's peer keeps what the sender had; here as on the wire each device looks for itself.
+        skb.find_transport();
         self.wire.push_back((peer, skb));
         true
     }

@@ -1,7 +1,7 @@
 //! What the interpreter does, step by step, for those who want to see it. It changes nothing.
 
 use super::Run;
-use crate::rules::{ActionInstance, Control, U32Key, U32Node};
+use crate::rules::{ActionInstance, Control, Ematch, FwFilter, U32Key, U32Node};
 use crate::types::{DeviceId, Direction, DropReason, PacketMeta};
 
 /// One step.
@@ -38,7 +38,7 @@ pub enum Step<'a> {
     Filter {
         /// `pref`.
         prio: u16,
-        /// `u32`, `flower`, `matchall`.
+        /// tc's name of it.
         kind: &'static str,
     },
     /// A u32 node's mark is compared.
@@ -56,6 +56,10 @@ pub enum Step<'a> {
         key: &'a U32Key,
         /// The frame's four bytes there, in network order; `None`: they are not all in the frame, which ends the whole filter.
         word: Option<u32>,
+        /// Where they are, in bytes from the frame's start (without its outer tag).
+        at: i64,
+        /// How long the frame is so.
+        frame_len: usize,
     },
     /// A u32 node's link is followed.
     Link {
@@ -69,6 +73,15 @@ pub enum Step<'a> {
         offset: i64,
         /// Where its `nexthdr+` keys count from: bytes behind that.
         next_header: i64,
+        /// That is behind the frame's end: nothing in the table is tried.
+        beyond: bool,
+    },
+    /// A u32 node's link cannot be followed, which ends the whole filter.
+    LinkFails {
+        /// The node.
+        node: &'a U32Node,
+        /// Why.
+        failure: LinkFailure,
     },
     /// A key of a flower rule is compared.
     Flower {
@@ -81,6 +94,24 @@ pub enum Step<'a> {
         /// What the frame has.
         have: &'a str,
         /// Whether that fits.
+        holds: bool,
+    },
+    /// A fw filter looks at the mark.
+    Fw {
+        /// The filter.
+        fw: &'a FwFilter,
+        /// The packet's mark.
+        mark: u32,
+    },
+    /// An extended match is asked.
+    Ematch {
+        /// The rule.
+        handle: u32,
+        /// The match.
+        ematch: &'a Ematch,
+        /// `not` stands before it.
+        inverted: bool,
+        /// Whether it holds, without the `not`.
         holds: bool,
     },
     /// All keys of a node or rule fit.
@@ -112,6 +143,22 @@ pub enum Step<'a> {
         /// What it came to.
         end: End,
     },
+}
+
+/// Why a link cannot be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkFailure {
+    /// What it hashes, or adds to the offset, is not all in the frame.
+    Cut {
+        /// Where that is, in bytes from the frame's start.
+        at: i64,
+        /// How many bytes.
+        bytes: i64,
+        /// How long the frame is.
+        frame_len: usize,
+    },
+    /// Tables link too deep.
+    Deep,
 }
 
 /// What an action or a hook came to.

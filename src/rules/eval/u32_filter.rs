@@ -1,6 +1,6 @@
 //! `u32_classify()` of net/sched/cls_u32.c: the root table, and the tables that it links to.
 
-use super::trace::Step;
+use super::trace::{LinkFailure, Step};
 use super::{Outcome, Run, Skb};
 use crate::limits::{U32_DEPTH_MAX, U32_VISITS_MAX};
 use crate::rules::{Control, CounterSink, NodeWord, U32Base, U32Link, U32Node};
@@ -64,22 +64,31 @@ impl Run<'_> {
                             verdict => return verdict,
                         }
                     }
-                    Some(_) if levels.len() > U32_DEPTH_MAX => return nothing,
+                    Some(_) if levels.len() > U32_DEPTH_MAX => {
+                        self.tell(Step::LinkFails { node, failure: LinkFailure::Deep });
+                        return nothing;
+                    }
                     Some(link) => {
                         let table = &ruleset.u32_tables[link.table as usize];
-                        let Some(bucket) = descend(link, &skb.data, &mut base, table.buckets.len()) else {
-                            return nothing;
+                        let bucket = match descend(link, &skb.data, &mut base, table.buckets.len()) {
+                            Ok(bucket) => bucket,
+                            Err((at, bytes)) => {
+                                let failure = LinkFailure::Cut { at, bytes, frame_len: skb.data.len() };
+                                self.tell(Step::LinkFails { node, failure });
+                                return nothing;
+                            }
                         };
+                        let moves = link.descent.plus.is_some() || link.descent.variable.is_some() || link.descent.eat;
+                        // A base behind the frame's end is no way to go on: as if the table were empty.
+                        let beyond = moves && base.data + base.network >= skb.data.len() as i64;
                         self.tell(Step::Link {
                             node,
                             table: table.id,
                             bucket,
                             offset: base.data + base.network - skb.network() as i64,
                             next_header: base.next_header,
+                            beyond,
                         });
-                        let moves = link.descent.plus.is_some() || link.descent.variable.is_some() || link.descent.eat;
-                        // A base behind the frame's end is no way to go on: as if the table were empty.
-                        let beyond = moves && base.data + base.network >= skb.data.len() as i64;
                         let nodes = if beyond { &[][..] } else { &table.buckets[bucket] };
                         levels.push(Level { nodes, next: 0, network: base.network });
                     }
@@ -104,8 +113,9 @@ impl Run<'_> {
                 U32Base::Network => base.data + base.network,
                 U32Base::NextHeader => base.data + base.network + base.next_header,
             };
-            let word = word_at(&skb.data, from + i64::from(key.offset));
-            self.tell(Step::Key { node, key, word });
+            let at = from + i64::from(key.offset);
+            let word = word_at(&skb.data, at);
+            self.tell(Step::Key { node, key, word, at, frame_len: skb.data.len() });
             let Some(word) = word else { return Node::Unreadable };
             if (word ^ key.value) & key.mask != 0 {
                 return Node::Differs;
@@ -132,18 +142,23 @@ impl Run<'_> {
     }
 }
 
-/// Moves the base as a link says and finds the bucket; `None` if the frame is too short for the words that it reads.
-fn descend(link: &U32Link, data: &[u8], base: &mut Base, bucket_count: usize) -> Option<usize> {
+/// Moves the base as a link says and finds the bucket.
+///
+/// # Errors
+/// The frame is too short for a word that it reads: where that begins, and its bytes.
+fn descend(link: &U32Link, data: &[u8], base: &mut Base, bucket_count: usize) -> Result<usize, (i64, i64)> {
     let descent = &link.descent;
     let mut bucket = 0;
     if bucket_count > 1 {
-        let word = word_at(data, base.data + base.network + i64::from(descent.hash_at))?;
+        let at = base.data + base.network + i64::from(descent.hash_at);
+        let word = word_at(data, at).ok_or((at, 4))?;
         bucket = descent.bucket(word, bucket_count);
     }
     if descent.plus.is_some() || descent.variable.is_some() {
         let word = match descent.variable {
             Some(variable) => {
-                bytes_at::<2>(data, base.data + base.network + i64::from(variable.at)).map(u16::from_be_bytes)?
+                let at = base.data + base.network + i64::from(variable.at);
+                bytes_at::<2>(data, at).map(u16::from_be_bytes).ok_or((at, 2))?
             }
             None => 0,
         };
@@ -153,7 +168,7 @@ fn descend(link: &U32Link, data: &[u8], base: &mut Base, bucket_count: usize) ->
         base.network += base.next_header;
         base.next_header = 0;
     }
-    Some(bucket)
+    Ok(bucket)
 }
 
 /// `skb_header_pointer()` of four bytes; the kernel would read headroom before the MAC header, which nobody can mean.

@@ -1,13 +1,15 @@
 //! `tc filter add|change|replace|del` up to the kind of filter. It changes no state.
 
+pub mod basic;
 pub mod flower;
+pub mod fw;
 mod get;
 pub mod matchall;
 pub mod u32;
 
 pub use get::get;
 
-use super::action::ActionSpec;
+use super::action::{ActionSpec, Extras, police};
 use super::args::Args;
 use super::command::{Parent, Verb, Word};
 use super::error::{TcError, exit};
@@ -45,6 +47,10 @@ pub enum Kind {
     Flower(flower::FlowerSpec),
     /// `matchall`.
     Matchall(matchall::MatchallSpec),
+    /// `fw`.
+    Fw(fw::FwSpec),
+    /// `basic`.
+    Basic(basic::BasicSpec),
     /// A name that no classifier has; the kernel refuses it.
     Unknown(String),
 }
@@ -57,6 +63,8 @@ impl Kind {
             Self::U32(_) => "u32",
             Self::Flower(_) => "flower",
             Self::Matchall(_) => "matchall",
+            Self::Fw(_) => "fw",
+            Self::Basic(_) => "basic",
             Self::Unknown(name) => name,
         }
     }
@@ -68,12 +76,14 @@ impl Kind {
             Self::U32(spec) => spec.handle,
             Self::Flower(spec) => spec.handle,
             Self::Matchall(spec) => spec.handle,
+            Self::Fw(spec) => spec.handle,
+            Self::Basic(spec) => spec.handle,
             Self::Unknown(_) => 0,
         }
     }
 }
 
-/// Options that u32, flower and matchall have in common.
+/// Options that the kinds have in common.
 #[derive(Clone, Debug, Default)]
 pub struct Common {
     /// `classid`/`flowid`.
@@ -82,6 +92,8 @@ pub struct Common {
     pub actions: Vec<ActionSpec>,
     /// The only action is a policer by the old word `police`: the kernel then takes no other.
     pub old_police: bool,
+    /// `verbose`: the kernel says why it cannot offload.
+    pub verbose: bool,
     /// `skip_hw`.
     pub skip_hw: bool,
     /// `skip_sw`: the kernel refuses it on devices that cannot offload, and so do we.
@@ -89,7 +101,7 @@ pub struct Common {
 }
 
 /// Classifiers that tc has and viscum does not (yet).
-const OTHER_KINDS: &[&str] = &["basic", "bpf", "cgroup", "flow", "fw", "route", "rsvp", "tcindex"];
+const OTHER_KINDS: &[&str] = &["bpf", "cgroup", "flow", "route", "rsvp", "tcindex"];
 
 /// Parses from the word after `add` on (`tc_filter_modify()`, tc/tc_filter.c).
 ///
@@ -97,11 +109,23 @@ const OTHER_KINDS: &[&str] = &["basic", "bpf", "cgroup", "flow", "fw", "route", 
 /// What tc says.
 pub fn parse(args: &mut Args<'_>, verb: Verb) -> Result<FilterCommand, TcError> {
     let creates = matches!(verb, Verb::Add | Verb::Replace);
+    parse_for(args, verb, if creates { ethertype::ALL } else { 0 })
+}
+
+/// The same for `chain add` and `chain del`: without a word about it their protocol is 0.
+///
+/// # Errors
+/// What tc says.
+pub fn parse_chain(args: &mut Args<'_>, verb: Verb) -> Result<FilterCommand, TcError> {
+    parse_for(args, verb, 0)
+}
+
+fn parse_for(args: &mut Args<'_>, verb: Verb, protocol: u16) -> Result<FilterCommand, TcError> {
     let mut command = FilterCommand {
         verb,
         device: None,
         parent: Parent::default(),
-        protocol: if creates { ethertype::ALL } else { 0 },
+        protocol,
         prio: 0,
         chain: None,
         kind: None,
@@ -215,8 +239,10 @@ fn kind(args: &mut Args<'_>, name: &str, command: &FilterCommand, handle: Option
     // What a classifier's parser refuses makes tc exit with 1, unless it ended the program itself.
     match name {
         "u32" => u32::parse(args, handle).map(Kind::U32),
-        "flower" => flower::parse(args, handle, command.protocol).map(Kind::Flower),
+        "flower" => flower::parse(args, handle, command.protocol, command.parent).map(Kind::Flower),
         "matchall" => matchall::parse(args, handle).map(Kind::Matchall),
+        "fw" => fw::parse(args, handle).map(Kind::Fw),
+        "basic" => basic::parse(args, handle).map(Kind::Basic),
         _ if OTHER_KINDS.contains(&name) => {
             Err(TcError::unsupported(&format!("the classifier {name}"), command.kind_token))
         }
@@ -230,7 +256,7 @@ fn unknown(args: &Args<'_>, name: &str, token: usize) -> Result<Kind, TcError> {
     let message = format!("Unknown filter \"{name}\", hence option \"{option}\" is unparsable");
     let hint = match name {
         "order" | "match" => "options of u32 stand after the word u32".to_owned(),
-        _ => "viscum knows the filters u32, flower and matchall".to_owned(),
+        _ => "viscum knows the filters u32, flower, matchall, basic and fw".to_owned(),
     };
     Err(TcError { exit_code: exit::PARSE, messages: vec![message], hint, token: Some(token) })
 }
@@ -242,6 +268,16 @@ pub(super) fn parse_classid(args: &mut Args<'_>) -> Result<Option<u32>, TcError>
     let id = classid(text).ok_or_else(|| TcError::parse("Illegal \"classid\"", args.position(), hint))?;
     args.skip();
     Ok((id != 0).then_some(id))
+}
+
+/// The old word `police`: the current word is it. It is then the only action.
+pub(super) fn old_police(args: &mut Args<'_>, common: &mut Common) -> Result<(), TcError> {
+    let token = args.position();
+    let (params, index) = police::parse_old(args)?;
+    let extras = Extras::default();
+    common.actions = vec![ActionSpec { params, index, token, complaint: String::new(), extras }];
+    common.old_police = true;
+    Ok(())
 }
 
 /// A handle that is a plain number (flower, matchall).

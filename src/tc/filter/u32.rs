@@ -3,12 +3,12 @@
 pub mod selector;
 mod tables;
 
-use super::super::action::{self, ActionSpec, police};
+use super::super::action;
 use super::super::args::Args;
 use super::super::command::Word;
 use super::super::error::TcError;
 use super::super::number::{get_u32, matches, unsigned};
-use super::{Common, parse_classid};
+use super::{Common, old_police, parse_classid};
 use crate::rules::{U32Descent as U32Offset, U32Key, U32Mark};
 
 /// A u32 node as written.
@@ -113,16 +113,7 @@ pub fn parse(args: &mut Args<'_>, handle: Option<&Word>) -> Result<U32Spec, TcEr
                 continue;
             }
             _ if matches(word, "police") => {
-                let token = args.position();
-                let (params, index) = police::parse_old(args)?;
-                spec.common.actions = vec![ActionSpec {
-                    params,
-                    index,
-                    token,
-                    complaint: String::new(),
-                    extras: action::Extras::default(),
-                }];
-                spec.common.old_police = true;
+                old_police(args, &mut spec.common)?;
                 spec.terminal = true;
                 continue;
             }

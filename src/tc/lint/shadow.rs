@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::view::View;
 use super::{Warning, warn};
-use crate::rules::{FlowerKey, U32Base};
+use crate::rules::ematch::ematches;
+use crate::rules::{Ematch, EmatchTerm, FlowerField, FlowerKey, U32Base};
 use crate::tc::store::{Body, ProtoKind};
 use crate::types::{DeviceId, Direction, ethertype};
 
@@ -39,7 +40,11 @@ pub fn shadowed(views: &[View<'_>], out: &mut Vec<Warning>) {
 /// In the order of evaluation: prio, then node.
 fn ordered<'a, 'b>(views: &'a [View<'b>]) -> Vec<&'a View<'b>> {
     let mut list: Vec<&View<'b>> = views.iter().collect();
-    list.sort_by_key(|v| (v.proto.prio, v.entry.handle));
+    // Of basic the youngest comes first.
+    list.sort_by_key(|v| {
+        let within = if v.proto.kind == ProtoKind::Basic { !v.entry.sequence } else { v.entry.handle.into() };
+        (v.proto.prio, within)
+    });
     list
 }
 
@@ -56,8 +61,20 @@ fn takes_all(first: &View<'_>, later: &View<'_>) -> bool {
             (Some(first), Some(later)) => flower_takes_all(first, later),
             _ => false,
         },
-        (ProtoKind::U32, ProtoKind::Flower | ProtoKind::Matchall) | (ProtoKind::Flower, _) => false,
+        (ProtoKind::Basic, ProtoKind::Basic) => {
+            matches!((&first.entry.body, &later.entry.body), (Body::Basic { ematches }, Body::Basic { ematches: other })
+                if ematches.is_empty() || ematches == other && looks_at_bytes_only(ematches))
+        }
+        (ProtoKind::Basic, _) => matches!(&first.entry.body, Body::Basic { ematches } if ematches.is_empty()),
+        (ProtoKind::U32 | ProtoKind::Flower | ProtoKind::Fw, _) => false,
     }
+}
+
+/// What travels with a frame is changed more often than its bytes (`skbedit mark … continue`), and `random` is another each time.
+fn looks_at_bytes_only(terms: &[EmatchTerm]) -> bool {
+    let mut only = true;
+    ematches(terms, &mut |ematch| only &= !matches!(ematch, Ematch::Meta(_)));
+    only
 }
 
 /// Every key of `first` must follow from the keys of `later`, bit for bit.
@@ -79,26 +96,14 @@ fn u32_takes_all(first: &View<'_>, later: &View<'_>) -> bool {
     mark_follows && indev_follows && keys_follow
 }
 
-/// As [`u32_takes_all`], for keys that are equal or absent.
+/// As [`u32_takes_all`]: every field of `first` must follow from the same field of `later`.
 fn flower_takes_all(first: &FlowerKey, later: &FlowerKey) -> bool {
-    fn follows<T: PartialEq>(first: &Option<T>, later: &Option<T>) -> bool {
-        first.is_none() || first == later
-    }
-    fn address<A: Copy + PartialEq + std::ops::BitAnd<Output = A>>(
-        first: &Option<(A, A)>,
-        later: &Option<(A, A)>,
-    ) -> bool {
-        first.is_none_or(|(value, mask)| later.is_some_and(|(v, m)| m & mask == mask && v & mask == value))
-    }
-    follows(&first.eth_type, &later.eth_type)
-        && follows(&first.ip_proto, &later.ip_proto)
-        && address(&first.src_ipv4, &later.src_ipv4)
-        && address(&first.dst_ipv4, &later.dst_ipv4)
-        && address(&first.src_ipv6, &later.src_ipv6)
-        && address(&first.dst_ipv6, &later.dst_ipv6)
-        && follows(&first.src_port, &later.src_port)
-        && follows(&first.dst_port, &later.dst_port)
-        && address(&first.tcp_flags, &later.tcp_flags)
-        && follows(&first.src_mac, &later.src_mac)
-        && follows(&first.dst_mac, &later.dst_mac)
+    let others = later.fields();
+    first.all_fields(&mut |field, value, mask| {
+        let range = matches!(field, FlowerField::DstPortRange | FlowerField::SrcPortRange);
+        others.iter().any(|(f, v, m)| match range {
+            true => *f == field && v >> 16 >= value >> 16 && v & 0xffff <= value & 0xffff,
+            false => *f == field && m & mask == mask && v & mask == value,
+        })
+    })
 }

@@ -1,7 +1,6 @@
 //! A node with all that a lint wants to know of it, the kinds made alike. It judges nothing.
 
 use crate::rules::{Action, Control, FlowerKey, MirredMode, PortMatch, U32Base, U32Key};
-use crate::tc::filter::flower::masked;
 use crate::tc::store::{Body, DeviceState, Entry, Proto, Store};
 use crate::types::{DeviceId, DeviceKey, Direction, ethertype};
 
@@ -160,8 +159,8 @@ fn blocks(state: &DeviceState) -> [(Direction, &crate::tc::store::Block); 3] {
 
 fn flower(body: &Body) -> Option<FlowerKey> {
     match body {
-        Body::Flower { written, .. } => Some(masked(written)),
-        Body::U32 { .. } | Body::Matchall => None,
+        Body::Flower { written, .. } => Some(written.masked()),
+        Body::U32 { .. } | Body::Matchall | Body::Fw { .. } | Body::Basic { .. } => None,
     }
 }
 
@@ -170,10 +169,10 @@ fn words(body: &Body) -> Vec<U32Key> {
     let Body::Flower { written, .. } = body else {
         return match body {
             Body::U32 { keys, .. } => keys.clone(),
-            Body::Flower { .. } | Body::Matchall => Vec::new(),
+            Body::Flower { .. } | Body::Matchall | Body::Fw { .. } | Body::Basic { .. } => Vec::new(),
         };
     };
-    let key = masked(written);
+    let key = written.masked();
     let word = |offset, value, mask| U32Key { value, mask, offset, base: U32Base::Network };
     let mut words = Vec::new();
     if key.eth_type == Some(ethertype::IPV4) {

@@ -5,12 +5,13 @@
 use serde_json::{Map, Value, json};
 
 use super::{Labels, Out, Place, Source};
-use crate::rules::{NodeWord, U32Base, U32Descent, U32Key, U32Mark};
+use crate::rules::{EmatchTerm, NodeWord, U32Base, U32Descent, U32Key, U32Mark};
 use crate::tc::command::Parent;
-use crate::tc::filter::{flower, u32::handle_text};
+use crate::tc::filter::{basic, flower, u32::handle_text};
 use crate::tc::number::classid_text;
 use crate::tc::proto::link_name;
 use crate::tc::store::{Body, Chain, Entry, Proto, ProtoKind};
+use crate::types::DeviceId;
 
 impl Source<'_> {
     /// All objects of one prio.
@@ -32,8 +33,8 @@ impl Source<'_> {
                     }
                 }
             }
-            ProtoKind::Flower | ProtoKind::Matchall => {
-                let _all = proto.entries.iter().all(|e| push(Some(self.other_json(e))));
+            ProtoKind::Flower | ProtoKind::Matchall | ProtoKind::Fw | ProtoKind::Basic => {
+                let _all = proto.listed().into_iter().all(|e| push(self.node_json(proto, e)));
             }
         }
     }
@@ -50,15 +51,15 @@ impl Source<'_> {
         let options = match proto.kind {
             ProtoKind::U32 if handle & 0x000f_ffff == 0 => {
                 let divisor = place.0.u32_divisor(place.1, handle >> 20)?;
-                json!({"fh": format!("{:x}:", handle >> 20), "ht_divisor": divisor})
+                Some(json!({"fh": format!("{:x}:", handle >> 20), "ht_divisor": divisor}))
             }
-            ProtoKind::U32 => self.u32_json(place.0.u32_entry(place.1, handle)?),
-            ProtoKind::Flower | ProtoKind::Matchall => {
-                self.other_json(proto.entries.get(proto.position(handle).ok()?)?)
+            ProtoKind::U32 => Some(self.u32_json(place.0.u32_entry(place.1, handle)?)),
+            ProtoKind::Flower | ProtoKind::Matchall | ProtoKind::Fw | ProtoKind::Basic => {
+                self.node_json(proto, proto.entries.get(proto.position(handle).ok()?)?)
             }
         };
         let mut map = head(labels, chain, proto);
-        map.insert("options".to_owned(), options);
+        map.extend(options.map(|o| ("options".to_owned(), o)));
         Some(Value::Object(map))
     }
 
@@ -107,15 +108,58 @@ impl Source<'_> {
         }
     }
 
+    /// All kinds but u32. `None`: the kernel tells nothing of it.
+    fn node_json(&self, proto: &Proto, entry: &Entry) -> Option<Value> {
+        match &entry.body {
+            Body::Fw { indev } => self.fw_json(proto, entry, *indev),
+            Body::Basic { ematches } => Some(self.basic_json(entry, ematches)),
+            Body::Flower { .. } | Body::Matchall | Body::U32 { .. } => Some(self.other_json(entry)),
+        }
+    }
+
+    /// tc 6.1 prints this kind as text only: the names are those of the text, numbers in hex as in `basic`.
+    fn fw_json(&self, proto: &Proto, entry: &Entry, indev: Option<DeviceId>) -> Option<Value> {
+        if entry.classid.is_none() && entry.actions.is_empty() {
+            return None;
+        }
+        let mut map = Map::new();
+        map.insert("handle".to_owned(), format!("{:x}", entry.handle).into());
+        let mask = proto.mask.filter(|m| *m != u32::MAX);
+        map.extend(mask.map(|m| ("mask".to_owned(), format!("{m:x}").into())));
+        map.extend(entry.classid.map(|id| ("classid".to_owned(), classid_text(id).into())));
+        map.extend(indev.map(|d| ("input_dev".to_owned(), self.store.device_key(d).name.as_str().into())));
+        self.actions_json(entry, &mut map);
+        Some(Value::Object(map))
+    }
+
+    /// tc 6.1 prints the expression as text in the middle of the JSON; here it is one text.
+    fn basic_json(&self, entry: &Entry, ematches: &[EmatchTerm]) -> Value {
+        let mut map = Map::new();
+        map.insert("handle".to_owned(), format!("{:x}", entry.handle).into());
+        map.extend(entry.classid.map(|id| ("flowid".to_owned(), classid_text(id).into())));
+        if !ematches.is_empty() {
+            let words: Vec<String> = basic::text(ematches).split_whitespace().map(str::to_owned).collect();
+            map.insert("ematch".to_owned(), words.join(" ").into());
+        }
+        self.actions_json(entry, &mut map);
+        Value::Object(map)
+    }
+
     /// flower and matchall.
     fn other_json(&self, entry: &Entry) -> Value {
         let mut map = Map::new();
         map.insert("handle".to_owned(), entry.handle.into());
         let (classid_word, keys, counts_hits) = match &entry.body {
             Body::Flower { written, .. } => ("classid", Some(flower::json(written)), false),
-            Body::Matchall | Body::U32 { .. } => ("flowid", None, true),
+            Body::Matchall | Body::U32 { .. } | Body::Fw { .. } | Body::Basic { .. } => ("flowid", None, true),
         };
-        map.extend(entry.classid.map(|id| (classid_word.to_owned(), classid_text(id).into())));
+        map.extend(entry.classid.map(|id| match flower::classid_words(id) {
+            ("hw_tc", value) if classid_word == "classid" => ("hw_tc".to_owned(), value),
+            _ => (classid_word.to_owned(), classid_text(id).into()),
+        }));
+        if let Body::Flower { written, .. } = &entry.body {
+            map.extend(self.store.flower_indev(written).map(|name| ("indev".to_owned(), name.into())));
+        }
         map.extend(keys.map(|k| ("keys".to_owned(), k)));
         map.extend(entry.skip_hw.then(|| ("skip_hw".to_owned(), true.into())));
         map.insert("not_in_hw".to_owned(), true.into());

@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use super::{Labels, Out, Place, Source};
-use crate::rules::{NodeWord, U32Base, U32Descent, U32Key};
+use crate::rules::{EmatchTerm, NodeWord, U32Base, U32Descent, U32Key};
 use crate::tc::command::Parent;
-use crate::tc::filter::{flower, u32::handle_text};
+use crate::tc::filter::{basic, flower, u32::handle_text};
 use crate::tc::number::classid_text;
 use crate::tc::proto::link_name;
 use crate::tc::store::{Body, Chain, Entry, Proto, ProtoKind};
+use crate::types::DeviceId;
 
 impl Source<'_> {
     /// All lines of one prio.
@@ -28,9 +29,9 @@ impl Source<'_> {
                     }
                 }
             }
-            ProtoKind::Flower | ProtoKind::Matchall => {
-                let _all = proto.entries.iter().all(|e| {
-                    self.other(&head, e, &mut out.text);
+            ProtoKind::Flower | ProtoKind::Matchall | ProtoKind::Fw | ProtoKind::Basic => {
+                let _all = proto.listed().into_iter().all(|e| {
+                    self.one_node(&head, proto, e, &mut out.text);
                     out.goes_on()
                 });
             }
@@ -54,8 +55,8 @@ impl Source<'_> {
                 let _ = writeln!(out, "{head}fh {:x}: ht divisor {divisor} ", handle >> 20);
             }
             ProtoKind::U32 => self.u32(&head, place.0.u32_entry(place.1, handle)?, &mut out),
-            ProtoKind::Flower | ProtoKind::Matchall => {
-                self.other(&head, proto.entries.get(proto.position(handle).ok()?)?, &mut out);
+            ProtoKind::Flower | ProtoKind::Matchall | ProtoKind::Fw | ProtoKind::Basic => {
+                self.one_node(&head, proto, proto.entries.get(proto.position(handle).ok()?)?, &mut out);
             }
         }
         Some(out)
@@ -108,15 +109,72 @@ impl Source<'_> {
         out.push('\n');
     }
 
+    /// All kinds but u32.
+    fn one_node(&self, head: &str, proto: &Proto, entry: &Entry, out: &mut String) {
+        match &entry.body {
+            Body::Fw { indev } => self.fw(head, proto, entry, *indev, out),
+            Body::Basic { ematches } => self.basic(head, entry, ematches, out),
+            Body::Flower { .. } | Body::Matchall | Body::U32 { .. } => self.other(head, entry, out),
+        }
+    }
+
+    /// `fw_print_opt()`, tc/f_fw.c. The kernel tells nothing of a filter that has neither classid nor action.
+    fn fw(&self, head: &str, proto: &Proto, entry: &Entry, indev: Option<DeviceId>, out: &mut String) {
+        out.push_str(head);
+        if entry.classid.is_none() && entry.actions.is_empty() {
+            out.push('\n');
+            return;
+        }
+        let _ = write!(out, "handle {:#x}", entry.handle);
+        match proto.mask {
+            Some(u32::MAX) | None => out.push(' '),
+            Some(mask) => {
+                let _ = write!(out, "/{mask:#x} ");
+            }
+        }
+        if let Some(id) = entry.classid {
+            let _ = write!(out, "classid {} ", classid_text(id));
+        }
+        let mut actions = String::new();
+        self.actions(entry, &mut actions);
+        // The old policer stands before the device, on the same line.
+        let old = entry.old_police;
+        if let Some(police) = actions.strip_prefix('\n').filter(|_| old) {
+            out.push_str(police);
+        }
+        if let Some(indev) = indev {
+            let _ = write!(out, "input dev {} ", self.store.device_key(indev).name);
+        }
+        if !old && !actions.is_empty() {
+            let _ = write!(out, "\n{actions}");
+        }
+        out.push('\n');
+    }
+
+    /// `basic_print_opt()`, tc/f_basic.c.
+    fn basic(&self, head: &str, entry: &Entry, ematches: &[EmatchTerm], out: &mut String) {
+        let _ = write!(out, "{head}handle {:#x} ", entry.handle);
+        if let Some(id) = entry.classid {
+            let _ = write!(out, "flowid {} ", classid_text(id));
+        }
+        out.push_str(&basic::text(ematches));
+        self.actions(entry, out);
+        out.push('\n');
+    }
+
     /// flower and matchall.
     fn other(&self, head: &str, entry: &Entry, out: &mut String) {
         let _ = write!(out, "{head}handle {:#x} ", entry.handle);
         let (classid_word, keys, counts_hits) = match &entry.body {
-            Body::Flower { written, .. } => ("classid", flower::text(written), false),
-            Body::Matchall | Body::U32 { .. } => ("flowid", String::new(), true),
+            Body::Flower { written, .. } => ("classid", flower::text(written, self.store.flower_indev(written)), false),
+            Body::Matchall | Body::U32 { .. } | Body::Fw { .. } | Body::Basic { .. } => ("flowid", String::new(), true),
         };
         if let Some(id) = entry.classid {
-            let _ = write!(out, "{classid_word} {} ", classid_text(id));
+            let (word, value) = flower::classid_words(id);
+            let _ = match (word, classid_word) {
+                ("hw_tc", "classid") => write!(out, "hw_tc {value} "),
+                _ => write!(out, "{classid_word} {} ", classid_text(id)),
+            };
         }
         out.push_str(&keys);
         out.push_str(if entry.skip_hw { "\n  skip_hw" } else { "" });

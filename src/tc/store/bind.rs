@@ -27,8 +27,12 @@ impl Store {
                 }
             }
         }
-        let refusal = common.skip_sw.then(|| slots.iter().find_map(|s| offload_refusal(&self.actions.get(*s).action)));
-        if let Some(refusal) = refusal {
+        let offload = common.skip_sw || common.verbose && !common.skip_hw;
+        let refusal = offload.then(|| slots.iter().find_map(|s| offload_refusal(&self.actions.get(*s).action)));
+        if !common.skip_sw {
+            // Nobody asked for more than to be told.
+            self.warnings.extend(refusal.flatten().map(|text| format!("Warning: {text}.")));
+        } else if let Some(refusal) = refusal {
             slots.into_iter().for_each(|slot| self.actions.release(slot));
             let hint = "skip_sw needs a device that offloads filters; leave it out";
             let error =

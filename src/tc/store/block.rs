@@ -1,9 +1,8 @@
 //! What hangs on one hook: chains, their filters (`tcf_proto`), their nodes. Data with look-ups; no command is known here.
 
-use std::collections::HashSet;
-
 use super::actions::ActionSlot;
-use crate::rules::{FlowerKey, U32Descent, U32Key, U32Mark};
+use super::flower::FlowerIndex;
+use crate::rules::{EmatchTerm, FlowerKey, U32Descent, U32Key, U32Mark};
 use crate::types::DeviceId;
 
 /// A filter block: chains in the order in which they were made.
@@ -41,8 +40,10 @@ pub struct Proto {
     pub sequence: u64,
     /// Its nodes, sorted by handle.
     pub entries: Vec<Entry>,
-    /// flower: masked keys that are taken.
-    pub keys: HashSet<FlowerKey>,
+    /// flower: keys and masks in use.
+    pub flower: FlowerIndex,
+    /// fw: the mask of all its handles; `None` in the old method.
+    pub mask: Option<u32>,
 }
 
 /// The kinds of filter.
@@ -54,6 +55,10 @@ pub enum ProtoKind {
     Flower,
     /// `matchall`.
     Matchall,
+    /// `fw`.
+    Fw,
+    /// `basic`.
+    Basic,
 }
 
 impl ProtoKind {
@@ -64,6 +69,8 @@ impl ProtoKind {
             Self::U32 => "u32",
             Self::Flower => "flower",
             Self::Matchall => "matchall",
+            Self::Fw => "fw",
+            Self::Basic => "basic",
         }
     }
 }
@@ -85,7 +92,7 @@ pub struct Entry {
     pub counters: u32,
     /// Line of the script that made it; 0: none.
     pub line: usize,
-    /// When it was made: larger is later.
+    /// When it was made: larger is later. fw and basic: one that takes another's place takes its age.
     pub sequence: u64,
     /// What its kind adds.
     pub body: Body,
@@ -115,9 +122,21 @@ pub enum Body {
         written: Box<FlowerKey>,
         /// Age of its mask.
         mask_sequence: u64,
+        /// Its place among the filters of its mask: a replaced one keeps it.
+        place_in_mask: u64,
     },
     /// `matchall`.
     Matchall,
+    /// `fw`.
+    Fw {
+        /// `indev`.
+        indev: Option<DeviceId>,
+    },
+    /// `basic`.
+    Basic {
+        /// The expression.
+        ematches: Vec<EmatchTerm>,
+    },
 }
 
 impl Block {
@@ -168,6 +187,22 @@ impl Proto {
             Some(last) if last.handle < handle => Err(self.entries.len()),
             _ => self.entries.binary_search_by_key(&handle, |e| e.handle),
         }
+    }
+
+    /// Its nodes in the order in which the kernel lists them (`tp->ops->walk()`).
+    #[must_use]
+    pub fn listed(&self) -> Vec<&Entry> {
+        let mut list: Vec<&Entry> = self.entries.iter().collect();
+        match self.kind {
+            ProtoKind::U32 | ProtoKind::Flower | ProtoKind::Matchall => {}
+            // By hash (`fw_hash()`), then the youngest first.
+            ProtoKind::Fw => list.sort_by_key(|e| {
+                let hash = e.handle ^ e.handle >> 16;
+                ((hash ^ hash >> 8) & 0xff, std::cmp::Reverse(e.sequence))
+            }),
+            ProtoKind::Basic => list.sort_by_key(|e| std::cmp::Reverse(e.sequence)),
+        }
+        list
     }
 
     /// The lowest handle in a range that is free.

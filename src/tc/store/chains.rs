@@ -30,8 +30,8 @@ impl Store {
         }
         let template = match &command.target.kind {
             None => None,
-            Some(Kind::Flower(spec)) => Some(spec.key.clone()),
-            Some(Kind::U32(_) | Kind::Matchall(_) | Kind::Unknown(_)) => {
+            Some(Kind::Flower(spec)) => Some(self.flower_key(netns, spec)?),
+            Some(Kind::U32(_) | Kind::Matchall(_) | Kind::Fw(_) | Kind::Basic(_) | Kind::Unknown(_)) => {
                 let text = "Chain templates are not supported with specified classifier";
                 return Err(TcError::kernel(text, "only flower has templates").at(command.target.kind_token));
             }
@@ -54,7 +54,10 @@ impl Store {
                 }
                 let _ = match &chain.template {
                     None => writeln!(out, "chain chain {} ", chain.index),
-                    Some(key) => writeln!(out, "chain flower chain {} {}", chain.index, flower::text(key)),
+                    Some(key) => {
+                        let keys = flower::text(key, self.flower_indev(key));
+                        writeln!(out, "chain flower chain {} {keys}", chain.index)
+                    }
                 };
             }
         }

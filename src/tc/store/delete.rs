@@ -1,12 +1,12 @@
 //! Deleting filters and what hangs on them (`tc_del_tfilter()`, cls_api.c). It makes nothing.
 
 use super::Store;
-use super::block::{Block, Body, Entry, Proto};
+use super::block::{Block, Entry, Proto};
 use super::filters::{NOT_FOUND, Place, find};
 use super::u32::U32Table;
 use crate::rules::Control;
 use crate::tc::error::TcError;
-use crate::tc::filter::{FilterCommand, Kind, flower};
+use crate::tc::filter::{FilterCommand, Kind};
 
 impl Store {
     pub(super) fn filter_delete(&mut self, place: Place, command: &FilterCommand) -> Result<(), TcError> {
@@ -56,7 +56,7 @@ impl Store {
                 gone = None;
                 self.delete_u32(place, handle)?
             }
-            Kind::Flower(_) | Kind::Matchall(_) | Kind::Unknown(_) => {
+            Kind::Flower(_) | Kind::Matchall(_) | Kind::Fw(_) | Kind::Basic(_) | Kind::Unknown(_) => {
                 let proto = &mut self.chain_mut(place).protos[at];
                 let entry = proto.position(handle).map_err(|_| {
                     TcError::kernel("Specified filter handle not found", "tc filter show lists the handles")
@@ -66,9 +66,9 @@ impl Store {
             }
         };
         let proto = last.then(|| self.chain_mut(place).protos.remove(at));
-        if let (Some(Body::Flower { written, .. }), None) = (gone.as_ref().map(|e| &e.body), &proto) {
-            let key = flower::masked(written);
-            self.chain_mut(place).protos[at].keys.remove(&key);
+        if let (Some(gone), None) = (&gone, &proto) {
+            let proto = &mut self.chain_mut(place).protos[at];
+            proto.flower.remove(gone, &proto.entries);
         }
         gone.into_iter().for_each(|e| self.drop_entry(e));
         proto.into_iter().for_each(|p| self.drop_proto(p));

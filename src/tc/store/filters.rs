@@ -95,13 +95,17 @@ impl Store {
 
     fn place_notes(&self, place: Place, command: &FilterCommand) -> Vec<String> {
         let key = self.device_key(place.device);
-        match command.parent {
+        let mut notes = match command.parent {
             Parent(0) => vec![format!(
                 "the filter names no parent, so it is on the root qdisc of {key} and runs at egress; \
                  write parent ffff: (or ingress) for received frames"
             )],
             Parent(_) => Vec::new(),
+        };
+        if let Some(Kind::Basic(spec)) = &command.kind {
+            notes.extend(spec.note.clone());
         }
+        notes
     }
 
     pub(super) fn block(&self, place: Place) -> &Block {
@@ -152,8 +156,10 @@ impl Store {
             Kind::U32(_) => ProtoKind::U32,
             Kind::Flower(_) => ProtoKind::Flower,
             Kind::Matchall(_) => ProtoKind::Matchall,
+            Kind::Fw(_) => ProtoKind::Fw,
+            Kind::Basic(_) => ProtoKind::Basic,
             Kind::Unknown(_) => {
-                let hint = "viscum knows the filters u32, flower and matchall";
+                let hint = "viscum knows the filters u32, flower, matchall, basic and fw";
                 return Err(TcError::kernel("TC classifier not found", hint).at(command.kind_token));
             }
         };
@@ -170,7 +176,7 @@ impl Store {
                     )
                 })?
             }
-            ProtoKind::Flower | ProtoKind::Matchall => 0,
+            ProtoKind::Flower | ProtoKind::Matchall | ProtoKind::Fw | ProtoKind::Basic => 0,
         };
         let proto = Proto {
             prio,
@@ -179,7 +185,8 @@ impl Store {
             table,
             sequence: self.next_sequence(),
             entries: Vec::new(),
-            keys: std::collections::HashSet::new(),
+            flower: super::flower::FlowerIndex::default(),
+            mask: None,
         };
         let chain = self.chain_mut(place);
         let at = chain.position(prio).unwrap_or_else(|at| at);
@@ -196,7 +203,10 @@ impl Store {
         creates: bool,
     ) -> Result<(), TcError> {
         let Some(kind) = &command.kind else {
-            return Err(TcError::errno("Invalid argument", "name the kind of filter: u32, flower or matchall"));
+            return Err(TcError::errno(
+                "Invalid argument",
+                "name the kind of filter: u32, flower, matchall, basic or fw",
+            ));
         };
         let chain = self.chain_mut(place);
         let at = chain.position(prio).expect("the proto was found or made just before");
@@ -234,7 +244,7 @@ impl Store {
         }
         match kind {
             Kind::U32(_) => self.states[&place.device].u32_exists(place.block, handle),
-            Kind::Flower(_) | Kind::Matchall(_) => {
+            Kind::Flower(_) | Kind::Matchall(_) | Kind::Fw(_) | Kind::Basic(_) => {
                 block.chain(place.chain).is_some_and(|c| c.protos[at].position(handle).is_ok())
             }
             Kind::Unknown(_) => false,

@@ -1,14 +1,13 @@
-//! What the kinds of filter do with a new or changed node (cls_u32.c, cls_flower.c, cls_matchall.c), and binding its actions.
+//! What the kinds of filter do with a new or changed node (cls_u32.c, cls_matchall.c; cls_flower.c is in `flower`), and binding its actions.
 
 use super::block::{Body, Entry};
 use super::filters::Place;
 use super::{Devices, Store};
-use crate::rules::{FlowerKey, NodeWord};
+use crate::rules::NodeWord;
 use crate::tc::action::{ActionParams, ActionSpec};
 use crate::tc::error::TcError;
-use crate::tc::filter::flower::{FlowerSpec, fits_template, mask_of, masked};
 use crate::tc::filter::matchall::MatchallSpec;
-use crate::tc::filter::{Common, Kind};
+use crate::tc::filter::{Common, Kind, fw};
 
 impl Store {
     /// tc looks devices up while it parses, before it asks the kernel for anything.
@@ -17,7 +16,12 @@ impl Store {
         kind: Option<&Kind>,
         devices: &dyn Devices,
     ) -> Result<(), TcError> {
-        kind.map_or(Ok(()), |kind| Self::check_devices(netns, &common(kind).actions, devices))
+        let Some(kind) = kind else { return Ok(()) };
+        let checked = Self::check_devices(netns, &common(kind).actions, devices);
+        match kind {
+            Kind::Fw(_) => checked.map_err(|e| e.renamed("Illegal \"action\"", fw::ILLEGAL_ACTION)),
+            Kind::U32(_) | Kind::Flower(_) | Kind::Matchall(_) | Kind::Basic(_) | Kind::Unknown(_) => checked,
+        }
     }
 
     /// The same for a list of actions.
@@ -42,64 +46,12 @@ impl Store {
             Kind::U32(spec) => self.change_u32(netns, place, at, spec),
             Kind::Flower(spec) => self.change_flower(netns, place, at, spec),
             Kind::Matchall(spec) => self.change_matchall(netns, place, at, spec),
-            Kind::Unknown(_) => Err(TcError::kernel("TC classifier not found", "use u32, flower or matchall")),
+            Kind::Fw(spec) => self.change_fw(netns, place, at, spec),
+            Kind::Basic(spec) => self.change_basic(netns, place, at, spec),
+            Kind::Unknown(_) => {
+                Err(TcError::kernel("TC classifier not found", "use u32, flower, matchall, basic or fw"))
+            }
         }
-    }
-
-    /// `fl_change()`.
-    fn change_flower(
-        &mut self,
-        netns: Option<&str>,
-        place: Place,
-        at: usize,
-        spec: &FlowerSpec,
-    ) -> Result<(), TcError> {
-        let chain = self.chain_mut(place);
-        if chain.template.as_ref().is_some_and(|t| !fits_template(&spec.key, t)) {
-            let hint = "this chain's template allows fewer keys; see tc chain show";
-            return Err(TcError::kernel("cls_flower: Mask does not fit the template", hint));
-        }
-        let proto = &chain.protos[at];
-        let existing = (spec.handle != 0).then(|| proto.position(spec.handle).ok()).flatten();
-        let key = masked(&spec.key);
-        let own = existing.map(|e| entry_key(&proto.entries[e]));
-        if proto.keys.contains(&key) && own.as_ref() != Some(&key) {
-            return Err(TcError::errno("File exists", "this prio has a filter with the same keys already"));
-        }
-        let handle = match spec.handle {
-            0 => proto.free_handle(1..=i32::MAX as u32),
-            asked => Some(asked),
-        };
-        let handle = handle.ok_or_else(|| TcError::errno("No space left on device", "all handles are taken"))?;
-        let mask = mask_of(&spec.key);
-        let peer = proto.entries.iter().find(|e| mask_of(&entry_key(e)) == mask);
-        let mask_sequence = peer.and_then(entry_mask_sequence);
-        let mask_sequence = mask_sequence.unwrap_or_else(|| self.next_sequence());
-        let body = Body::Flower { written: Box::new(spec.key.clone()), mask_sequence };
-        let words = NodeWord::len(0);
-        match existing {
-            None => self.insert(netns, place, at, handle, &spec.common, body, words)?,
-            Some(position) => self.replace_flower(netns, place, at, position, spec, body)?,
-        }
-        self.chain_mut(place).protos[at].keys.insert(key);
-        Ok(())
-    }
-
-    fn replace_flower(
-        &mut self,
-        netns: Option<&str>,
-        place: Place,
-        at: usize,
-        position: usize,
-        spec: &FlowerSpec,
-        body: Body,
-    ) -> Result<(), TcError> {
-        let new = self.entry(netns, place, spec.handle, &spec.common, body, NodeWord::len(0))?;
-        let proto = &mut self.chain_mut(place).protos[at];
-        let old = std::mem::replace(&mut proto.entries[position], new);
-        proto.keys.remove(&entry_key(&old));
-        self.drop_entry(old);
-        Ok(())
     }
 
     /// `mall_change()`: one node, and it cannot be changed.
@@ -124,7 +76,7 @@ impl Store {
     }
 
     #[expect(clippy::too_many_arguments, reason = "all of it is what a node consists of")]
-    fn insert(
+    pub(super) fn insert(
         &mut self,
         netns: Option<&str>,
         place: Place,
@@ -170,27 +122,20 @@ impl Store {
 }
 
 fn common(kind: &Kind) -> &Common {
-    static NONE: Common =
-        Common { classid: None, actions: Vec::new(), old_police: false, skip_hw: false, skip_sw: false };
+    static NONE: Common = Common {
+        classid: None,
+        actions: Vec::new(),
+        old_police: false,
+        verbose: false,
+        skip_hw: false,
+        skip_sw: false,
+    };
     match kind {
         Kind::U32(spec) => &spec.common,
         Kind::Flower(spec) => &spec.common,
         Kind::Matchall(spec) => &spec.common,
+        Kind::Fw(spec) => &spec.common,
+        Kind::Basic(spec) => &spec.common,
         Kind::Unknown(_) => &NONE,
-    }
-}
-
-/// The masked key of a flower node.
-fn entry_key(entry: &Entry) -> FlowerKey {
-    match &entry.body {
-        Body::Flower { written, .. } => masked(written),
-        Body::U32 { .. } | Body::Matchall => FlowerKey::default(),
-    }
-}
-
-fn entry_mask_sequence(entry: &Entry) -> Option<u64> {
-    match &entry.body {
-        Body::Flower { mask_sequence, .. } => Some(*mask_sequence),
-        Body::U32 { .. } | Body::Matchall => None,
     }
 }

@@ -6,7 +6,9 @@ mod block;
 mod chains;
 mod delete;
 mod filters;
+mod flower;
 mod kinds;
+mod marks;
 mod qdiscs;
 mod snapshot;
 mod standalone;
@@ -71,6 +73,8 @@ pub struct Store {
     filter_count: usize,
     now_ms: u64,
     line: usize,
+    /// What the kernel says about a command that it takes.
+    warnings: Vec<String>,
 }
 
 impl Default for Store {
@@ -93,6 +97,7 @@ impl Store {
             filter_count: 0,
             now_ms: 1,
             line: 0,
+            warnings: Vec::new(),
         }
     }
 
@@ -146,17 +151,20 @@ impl Store {
             }
             Operation::Filter(filter) => {
                 filter.device.as_ref().map_or(Ok(()), known)?;
-                check_indev(netns, filter, devices)?;
+                check_indev(netns, filter.kind.as_ref(), devices)?;
                 let result = self.filter(netns, filter, devices);
+                let warnings = std::mem::take(&mut self.warnings);
                 applied.notes.extend(result.map_err(|e| e.after(&command.stderr))?);
+                applied.stderr.extend(warnings);
             }
             Operation::Chain(chain) => {
                 chain.target.device.as_ref().map_or(Ok(()), known)?;
+                check_indev(netns, chain.target.kind.as_ref(), devices)?;
                 self.chain(netns, chain)?;
             }
             Operation::FilterShow(show) => {
                 let stdout = &mut applied.stdout;
-                self.show_filters(show, netns, devices, counters, &mut |piece| {
+                self.show_filters(show, netns, devices, counters, self.now_ms, &mut |piece| {
                     stdout.push_str(piece);
                     piece.clear();
                     true
@@ -181,7 +189,7 @@ impl Store {
         Ok(applied)
     }
 
-    /// `filter show`, in pieces: see [`Store::stream_filters`].
+    /// `filter show` at this time, in pieces: see [`Store::stream_filters`].
     ///
     /// # Errors
     /// The device does not exist.
@@ -191,11 +199,12 @@ impl Store {
         netns: Option<&str>,
         devices: &dyn Devices,
         counters: &dyn CounterSource,
+        now_ms: u64,
         sink: listing::Sink<'_>,
     ) -> Result<(), TcError> {
         let Some(device) = &show.device else { return Ok(()) };
         check_device(netns, device, devices)?;
-        let clock = listing::Clock { now_ms: self.now_ms };
+        let clock = listing::Clock { now_ms };
         let selection = listing::Selection { netns: netns.map(str::to_owned), ..show.selection.clone() };
         self.stream_filters(&selection, &show.options, counters, &clock, sink);
         Ok(())
@@ -271,13 +280,15 @@ impl Store {
 }
 
 /// `tcf_change_indev()`.
-fn check_indev(
-    netns: Option<&str>,
-    filter: &super::filter::FilterCommand,
-    devices: &dyn Devices,
-) -> Result<(), TcError> {
-    let Some(super::filter::Kind::U32(spec)) = &filter.kind else { return Ok(()) };
-    match &spec.indev {
+fn check_indev(netns: Option<&str>, kind: Option<&super::filter::Kind>, devices: &dyn Devices) -> Result<(), TcError> {
+    use super::filter::Kind;
+    let indev = match kind {
+        Some(Kind::U32(spec)) => &spec.indev,
+        Some(Kind::Flower(spec)) => &spec.indev,
+        Some(Kind::Fw(spec)) => &spec.indev,
+        Some(Kind::Matchall(_) | Kind::Basic(_) | Kind::Unknown(_)) | None => &None,
+    };
+    match indev {
         Some(word) if !devices.exists(&DeviceKey::new(netns, &word.text)) => {
             let hint = format!("indev names a device; there is no {}", word.text);
             Err(TcError::kernel("Network device not found", hint).at(word.token))

@@ -1,16 +1,16 @@
 //! The store as a [`Ruleset`]: what back ends run. It adds nothing and decides nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::actions::ActionSlot;
 use super::block::{Block, Body, Entry, Proto, ProtoKind};
 use super::qdiscs::BlockId;
 use super::{DeviceState, Store};
 use crate::rules::{
-    ActionId, ActionInstance, Chain, Classifier, Filter, FlowerRule, Hook, MatchallRule, Ruleset, U32Link, U32Node,
-    U32Table,
+    ActionId, ActionInstance, BasicRule, Chain, Classifier, Filter, FlowerRule, FwFilter, FwRule, Hook, MatchallRule,
+    Ruleset, U32Link, U32Node, U32Table,
 };
-use crate::tc::filter::flower::masked;
+use crate::tc::command::Parent;
 use crate::types::{DeviceId, Direction, Protocol};
 
 /// What filters name, as positions in the ruleset.
@@ -18,6 +18,8 @@ struct Ids<'a> {
     actions: &'a HashMap<ActionSlot, ActionId>,
     /// u32 tables of one qdisc, by their ids.
     tables: HashMap<u32, u32>,
+    /// Handle of that qdisc.
+    qdisc: u32,
 }
 
 impl Store {
@@ -36,7 +38,11 @@ impl Store {
             let [on_hook, on_root] = [BlockId::Ingress, BlockId::Root].map(|block| {
                 let made = &state.u32(block).tables;
                 let tables = (u32_tables.len() as u32..).zip(made).map(|(at, t)| (t.id, at)).collect();
-                let ids = Ids { actions: &slots, tables };
+                let qdisc = match block {
+                    BlockId::Ingress | BlockId::Egress => Parent::INGRESS_QDISC.0,
+                    BlockId::Root => state.label(block).0,
+                };
+                let ids = Ids { actions: &slots, tables, qdisc };
                 u32_tables.extend(made.iter().map(|t| u32_table(device, t, &ids)));
                 ids
             });
@@ -76,6 +82,11 @@ fn filter(proto: &Proto, ids: &Ids<'_>) -> Filter {
         ProtoKind::U32 => Classifier::U32(proto.entries.iter().filter_map(|e| u32_node(e, ids)).collect()),
         ProtoKind::Flower => Classifier::Flower(flower_rules(proto, ids)),
         ProtoKind::Matchall => Classifier::Matchall(proto.entries.first().map(|e| matchall(e, ids))),
+        ProtoKind::Fw => Classifier::Fw(match proto.mask {
+            None => FwFilter::Classes { qdisc: ids.qdisc },
+            Some(mask) => FwFilter::Marks { mask, rules: proto.entries.iter().filter_map(|e| fw(e, ids)).collect() },
+        }),
+        ProtoKind::Basic => Classifier::Basic(proto.listed().into_iter().filter_map(|e| basic(e, ids)).collect()),
     };
     Filter { prio: proto.prio, protocol: Protocol(proto.protocol), classifier }
 }
@@ -100,22 +111,62 @@ fn u32_node(entry: &Entry, ids: &Ids<'_>) -> Option<U32Node> {
     })
 }
 
-/// By the age of their masks, then their own: the order in which the kernel looks (`fl_classify()`).
+fn fw(entry: &Entry, ids: &Ids<'_>) -> Option<FwRule> {
+    let Body::Fw { indev } = &entry.body else { return None };
+    Some(FwRule {
+        handle: entry.handle,
+        indev: *indev,
+        classid: entry.classid,
+        actions: action_ids(entry, ids),
+        counters: entry.counters,
+    })
+}
+
+fn basic(entry: &Entry, ids: &Ids<'_>) -> Option<BasicRule> {
+    let Body::Basic { ematches } = &entry.body else { return None };
+    Some(BasicRule {
+        handle: entry.handle,
+        ematches: ematches.clone(),
+        classid: entry.classid,
+        actions: action_ids(entry, ids),
+        counters: entry.counters,
+    })
+}
+
+/// By the age of their masks, then their own: the order in which the kernel looks (`fl_classify()`). Of those with ranges of ports
+/// (`fl_lookup_range()`) all that have the same ranges come where the first of them is. Of two with the same key it finds the newer.
 fn flower_rules(proto: &Proto, ids: &Ids<'_>) -> Vec<FlowerRule> {
-    let mut rules: Vec<(u64, u64, FlowerRule)> = Vec::new();
+    let mut rules: Vec<((u64, u64, u64), FlowerRule)> = Vec::with_capacity(proto.entries.len());
+    let mut groups = HashMap::new();
     for entry in &proto.entries {
-        let Body::Flower { written, mask_sequence } = &entry.body else { continue };
+        let Body::Flower { written, mask_sequence, place_in_mask } = &entry.body else { continue };
         let rule = FlowerRule {
             handle: entry.handle,
-            key: masked(written),
+            key: written.masked(),
             classid: entry.classid,
             actions: action_ids(entry, ids),
             counters: entry.counters,
         };
-        rules.push((*mask_sequence, entry.sequence, rule));
+        if let Some(ranges) = super::flower::ranges(&rule.key) {
+            let first = groups.entry((*mask_sequence, ranges)).or_insert(*place_in_mask);
+            *first = (*first).min(*place_in_mask);
+        }
+        rules.push(((*mask_sequence, 0, entry.sequence), rule));
     }
-    rules.sort_by_key(|(mask, own, _)| (*mask, *own));
-    rules.into_iter().map(|(_, _, rule)| rule).collect()
+    if !groups.is_empty() {
+        for ((mask, group, _), rule) in &mut rules {
+            *group = super::flower::ranges(&rule.key).map_or(0, |ranges| groups[&(*mask, ranges)]);
+        }
+    }
+    rules.sort_by_key(|(order, _)| *order);
+    let mut rules: Vec<FlowerRule> = rules.into_iter().map(|(_, rule)| rule).collect();
+    if proto.flower.has_twins() {
+        let mut seen = HashSet::new();
+        let newest: Vec<bool> = rules.iter().rev().map(|rule| seen.insert(rule.key.clone())).collect();
+        let mut newest = newest.into_iter().rev();
+        rules.retain(|_| newest.next().unwrap_or(true));
+    }
+    rules
 }
 
 fn matchall(entry: &Entry, ids: &Ids<'_>) -> MatchallRule {

@@ -144,9 +144,10 @@ fn a_file_without_filter_is_an_error_of_its_own() {
 fn what_is_not_there_yet_is_refused_by_name() {
     let mut s = store(&[QDISC]);
     for (words, name) in [
-        ("fw classid 1:1", "classifier fw"),
+        ("flow map key src", "classifier flow"),
         ("matchall action sample rate 10 group 1", "action sample"),
-        ("flower vlan_id 3", "flower key vlan_id"),
+        ("flower ct_state +trk", "flower key ct_state"),
+        ("flower enc_key_id 5", "flower key enc_key_id"),
     ] {
         let error = run(&mut s, &format!("tc filter add dev eth0 parent ffff: protocol ip {words}")).unwrap_err();
         assert!(error.messages[0].contains(name), "{words}: {error}");

@@ -78,6 +78,9 @@ pub fn flower(key: &FlowerKey, filter_protocol: u16) -> Result<String, Unsayable
     if key.eth_type != expected {
         return Err(Unsayable("flower with another protocol than its filter's".to_owned()));
     }
+    if key.no_address || key.more.is_some() {
+        return Err(Unsayable("flower with keys beyond addresses, ports and flags".to_owned()));
+    }
     let mut out = String::new();
     for (name, mac) in [("dst_mac", &key.dst_mac), ("src_mac", &key.src_mac)] {
         if let Some((value, mask)) = mac {
@@ -88,7 +91,8 @@ pub fn flower(key: &FlowerKey, filter_protocol: u16) -> Result<String, Unsayable
     if let Some(number) = key.ip_proto {
         let _ = write!(out, " ip_proto {}", proto::ip_name(number));
     }
-    for (name, v4, v6) in [("dst_ip", key.dst_ipv4, key.dst_ipv6), ("src_ip", key.src_ipv4, key.src_ipv6)] {
+    let [src_ipv6, dst_ipv6] = key.addresses6();
+    for (name, v4, v6) in [("dst_ip", key.dst_ipv4, dst_ipv6), ("src_ip", key.src_ipv4, src_ipv6)] {
         if let Some((address, mask)) = v4 {
             let bits = u32::from(mask);
             let _ = write!(out, " {name} {address}/{}", prefix_len(bits.into(), bits.count_ones(), 32)?);

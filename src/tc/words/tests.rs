@@ -101,7 +101,7 @@ fn pedit_key() -> impl Strategy<Value = PeditKey> {
     });
     let field = |header, offset, shift: u32, bits: u32| {
         (any::<(u32, u32)>(), any::<bool>()).prop_map(move |((value, changed), add)| {
-            let changed = changed % (1 << bits) << shift;
+            let changed = (changed % (1 << bits)) << shift;
             PeditKey { header, add, value: value & changed, mask: !changed, offset, ..PeditKey::default() }
         })
     };

@@ -4,6 +4,7 @@ mod checksums;
 mod offsets;
 mod segments;
 mod tags;
+mod transports;
 
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 

@@ -1,0 +1,261 @@
+//! The ports of served devices: which there must be, opening them with their frame memory, and what a generation of rules says of each.
+//! It runs no frame.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::attach::{AttachError, Role, Served, ServedPort};
+use super::choice::Way;
+use crate::app::config::Config;
+use crate::host;
+use crate::limits::{BURST_LEN, CHUNK_LEN_XDP, FRAME_LEN_MAX, VLAN_TAG_LEN};
+use crate::plan::Plan;
+use crate::port::{AfPacket, AfXdp, Batch, FramePool, PacketConfig, PoolConfig, Port, Tap, TapConfig, XdpConfig};
+use crate::rules::Ruleset;
+use crate::types::Direction;
+use crate::worker::{AllTokens, Cells, Egress, Generation, Lane, OnPass};
+
+/// Ethernet header and two tags, beside the MTU.
+const HEADERS_LEN: usize = 14 + 2 * VLAN_TAG_LEN;
+/// What the kernel keeps of an AF_XDP chunk for itself: `XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h.
+const XDP_HEADROOM_LEN: usize = 256;
+/// Chunks beside the rings: bursts, segments of super-frames, copies.
+const CHUNKS_SPARE: u32 = 1024;
+/// Bursts that are thrown away at the start at most: several times what the ring holds.
+const FORGET_BURSTS_MAX: usize = 64;
+/// AF_PACKET's receive ring has slots of 68 KiB: this many at most, 17 MiB.
+const PACKET_RX_LEN_MAX: u32 = 256;
+
+/// How many workers these devices need: one for each queue of the device that has the most.
+#[must_use]
+pub fn workers(served: &[Served]) -> usize {
+    served.iter().map(|s| s.queues).max().unwrap_or(1).max(1)
+}
+
+/// A port that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Position of its device among the served ones.
+    pub device: usize,
+    /// The worker that is to have it.
+    pub worker: usize,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// The ports that the devices need and do not have. A device with fewer queues than there are workers has none in the later ones, unless
+/// it can be sent to without a queue of one's own.
+#[must_use]
+pub fn missing(served: &[Served], workers: usize) -> Vec<Missing> {
+    let mut missing = Vec::new();
+    for worker in 0..workers {
+        for (device, of) in served.iter().enumerate() {
+            let has_queue = worker < of.queues;
+            let roles: &[(Role, bool)] = match of.way {
+                Way::AfXdp { .. } | Way::Tap(_) => &[(Role::Both, has_queue)],
+                Way::AfPacket => {
+                    &[(Role::Receive, has_queue && of.wanted.receive), (Role::Transmit, of.wanted.transmit)]
+                }
+            };
+            for (role, needed) in roles {
+                let there = of.ports.iter().any(|p| p.role == *role && p.at.worker == worker);
+                if *needed && !there {
+                    missing.push(Missing { device, worker, role: *role });
+                }
+            }
+        }
+    }
+    missing
+}
+
+/// Frame memory and the ports on it, before a worker has them.
+pub struct Opened {
+    /// The memory.
+    pub memory: FramePool,
+    /// The ports, with what they are.
+    pub ports: Vec<(Missing, Port, Option<OwnedFd>)>,
+}
+
+/// Opens a worker's missing ports: those of AF_XDP, and what fits in beside them, share one memory; the others have one of their own.
+///
+/// # Errors
+/// [`AttachError::Port`], [`AttachError::Host`].
+pub fn open(missing: &[Missing], served: &[Served], config: &Config) -> Result<Vec<Opened>, AttachError> {
+    let is_xdp = |m: &Missing| matches!(served[m.device].way, Way::AfXdp { .. });
+    let fits = |m: &Missing| served[m.device].mtu as usize + HEADERS_LEN <= CHUNK_LEN_XDP - XDP_HEADROOM_LEN;
+    let any_xdp = missing.iter().any(is_xdp);
+    let beside = |m: &Missing| any_xdp && (is_xdp(m) || fits(m) || m.role == Role::Transmit);
+    let (umem, private): (Vec<Missing>, Vec<Missing>) = missing.iter().copied().partition(beside);
+    let mut opened = Vec::new();
+    for (group, is_umem) in [(umem, true), (private, false)] {
+        if group.is_empty() {
+            continue;
+        }
+        let mut memory = frame_memory(&group, served, config, is_umem)?;
+        let mut ports = Vec::new();
+        for missing in group {
+            let port = open_port(missing, &served[missing.device], &mut memory, config)?;
+            let socket = match &port {
+                Port::AfXdp(port) => port.socket_fd().map(|fd| fd.try_clone_to_owned()).transpose(),
+                Port::AfPacket(_) | Port::Tap(_) | Port::Mem(_) => Ok(None),
+            };
+            let key = &served[missing.device].wanted.key;
+            let socket = socket.map_err(host::HostError::io(format!("{key}: one more descriptor of its socket")))?;
+            ports.push((missing, port, socket));
+        }
+        opened.push(Opened { memory, ports });
+    }
+    Ok(opened)
+}
+
+fn frame_memory(group: &[Missing], served: &[Served], config: &Config, umem: bool) -> Result<FramePool, AttachError> {
+    let mtu = group.iter().filter(|m| m.role != Role::Transmit).map(|m| served[m.device].mtu as usize).max();
+    let chunk_len = match (umem, mtu) {
+        (true, _) => CHUNK_LEN_XDP,
+        (false, Some(mtu)) => (mtu + HEADERS_LEN).next_power_of_two().clamp(2048, FRAME_LEN_MAX.next_multiple_of(4096)),
+        // It only transmits, and copies what it is handed.
+        (false, None) => 2048,
+    };
+    let rings = &config.rings;
+    let per_port = |m: &Missing| match (&served[m.device].way, m.role) {
+        (Way::AfXdp { .. }, _) => rings.fill + rings.rx + rings.tx,
+        (Way::AfPacket | Way::Tap(_), Role::Transmit) => 0,
+        (Way::AfPacket | Way::Tap(_), Role::Both | Role::Receive) => 4 * BURST_LEN as u32,
+    };
+    let spare = if mtu.is_some() { CHUNKS_SPARE } else { BURST_LEN as u32 };
+    let chunk_count = group.iter().map(per_port).sum::<u32>() + spare;
+    Ok(FramePool::new(PoolConfig { chunk_count, chunk_len, umem })?)
+}
+
+fn open_port(missing: Missing, device: &Served, pool: &mut FramePool, config: &Config) -> Result<Port, AttachError> {
+    let rings = &config.rings;
+    let name = device.wanted.key.name.clone();
+    let netns = device.wanted.key.netns.as_deref();
+    match &device.way {
+        Way::AfXdp { .. } => {
+            let xdp = XdpConfig {
+                device: name,
+                queue: missing.worker as u32,
+                rx_ring_len: rings.rx,
+                tx_ring_len: rings.tx,
+                fill_ring_len: rings.fill,
+                completion_ring_len: rings.completion,
+                zero_copy: false,
+                complete_partial: device.veth,
+                busy_poll_us: None,
+            };
+            Ok(Port::AfXdp(AfXdp::open(pool, &xdp)?))
+        }
+        Way::AfPacket => {
+            let receives = missing.role != Role::Transmit;
+            let packet = PacketConfig {
+                device: name,
+                ifindex: device.ifindex,
+                mtu: device.mtu,
+                rx_ring_len: if receives { rings.rx.min(PACKET_RX_LEN_MAX) } else { 0 },
+                tx_ring_len: if receives { 0 } else { rings.tx },
+                fanout: (receives && device.queues > 1).then_some((std::process::id() ^ device.ifindex << 8) as u16),
+                qdisc_bypass: false,
+            };
+            Ok(Port::AfPacket(host::netns::in_namespace(netns, || AfPacket::open(&packet))??))
+        }
+        Way::Tap(tap) => {
+            let open = TapConfig { name: tap.name.clone(), mtu: device.mtu };
+            Ok(Port::Tap(host::netns::in_namespace(tap.netns.as_deref(), || Tap::open(&open))??))
+        }
+    }
+}
+
+/// Throws away what taps saw so far: the kernel had it as well. To be called when the programs behind the taps are attached,
+/// and before workers have the ports: from then on every frame is either ours or the kernel's.
+pub fn forget_seen(opened: &mut Opened) {
+    let mut batch = Batch::new();
+    for (_, port, _) in
+        opened.ports.iter_mut().filter(|(m, p, _)| m.role == Role::Receive && matches!(p, Port::AfPacket(_)))
+    {
+        for _ in 0..FORGET_BURSTS_MAX {
+            port.receive(&mut opened.memory, &mut batch);
+            if batch.is_empty() {
+                break;
+            }
+            while let Some(frame) = batch.pop() {
+                opened.memory.free(frame);
+            }
+        }
+    }
+}
+
+/// What generations of rules are made from, besides the devices.
+pub struct Rules<'a> {
+    /// Ascending.
+    pub id: u64,
+    /// The rules in force.
+    pub ruleset: &'a Ruleset,
+    /// Their compiled form.
+    pub plan: &'a Arc<Plan>,
+    /// By device of the ruleset: whether it is up.
+    pub up: &'a Arc<[AtomicBool]>,
+    /// What policers before these rules have.
+    pub tokens_before: &'a AllTokens,
+}
+
+/// The generations of one set of rules, one per worker. Policers that were there before keep their tokens.
+#[must_use]
+pub fn generations(rules: &Rules<'_>, workers: usize, served: &[Served]) -> Vec<Generation> {
+    let tokens = AllTokens::new(rules.plan.policers(), rules.tokens_before);
+    let by_key: BTreeMap<_, _> = served.iter().map(|device| (&device.wanted.key, device)).collect();
+    let generation = |worker: usize| {
+        let egress = |key| by_key.get(key).map_or(Egress::None, |device| egress(worker, device));
+        Generation {
+            id: rules.id,
+            plan: Arc::clone(rules.plan),
+            lanes: lanes(worker, rules, served),
+            egress: rules.ruleset.devices.iter().map(egress).collect(),
+            up: Arc::clone(rules.up),
+            cells: Cells::new(rules.ruleset.counter_words),
+            tokens: tokens.clone(),
+        }
+    };
+    (0..workers).map(generation).collect()
+}
+
+fn lanes(worker: usize, rules: &Rules<'_>, served: &[Served]) -> Box<[Option<Lane>]> {
+    let mut lanes = Vec::new();
+    for device in served {
+        for port in device.ports.iter().filter(|p| p.at.worker == worker && p.role != Role::Transmit) {
+            lanes.resize(lanes.len().max(port.at.slot + 1), None);
+            lanes[port.at.slot] = Some(lane(device, rules));
+        }
+    }
+    lanes.into()
+}
+
+fn lane(device: &Served, rules: &Rules<'_>) -> Lane {
+    let id = rules.ruleset.device(&device.wanted.key).filter(|_| device.wanted.receive);
+    let hook = id.and_then(|id| rules.plan.hook(id, Direction::Ingress));
+    let on_pass = match device.way {
+        Way::AfXdp { .. } => OnPass::Stranded,
+        Way::AfPacket => OnPass::KernelHasIt,
+        Way::Tap(_) => OnPass::NoStack,
+    };
+    Lane { hook, mac: device.mac, on_pass }
+}
+
+/// How a worker sends by a device: by its own port, or by that of a worker that has one.
+fn egress(worker: usize, device: &Served) -> Egress {
+    if !device.wanted.transmit {
+        return Egress::None;
+    }
+    let of = |worker: usize| {
+        let sends = |p: &&ServedPort| p.at.worker == worker && p.role != Role::Receive;
+        device.ports.iter().find(sends).map(|p| p.at.slot)
+    };
+    let owner = worker % device.queues.max(1);
+    match (of(worker), of(owner)) {
+        (Some(port), _) => Egress::Port(port),
+        (None, Some(port)) => Egress::Crossing { worker: owner, port },
+        (None, None) => Egress::None,
+    }
+}
