@@ -12,14 +12,14 @@ use crate::support::left;
 use crate::support::testbed::{Namespaces, Testbed, sh, turn};
 use crate::support::traffic::{Counter, send_numbers, tcp_both_ways};
 
-const MODES: [&str; 2] = ["af-xdp", "af-packet"];
-const PORT: u16 = 5001;
-const LEFT: &str = "viscum-live-l";
-const MIDDLE: &str = "viscum-live-m";
-const RIGHT: &str = "viscum-live-r";
+pub const MODES: [&str; 2] = ["af-xdp", "af-packet"];
+pub const PORT: u16 = 5001;
+pub const LEFT: &str = "viscum-live-l";
+pub const MIDDLE: &str = "viscum-live-m";
+pub const RIGHT: &str = "viscum-live-r";
 
 /// A pair of devices between which rules can forward: `n` from 0.
-fn wire(n: u8) {
+pub fn wire(n: u8) {
     let (left, right) = (format!("a{n}"), format!("b{n}"));
     sh(MIDDLE, &format!("ip link add in{n} type veth peer name {left} netns {LEFT}"));
     sh(MIDDLE, &format!("ip link add out{n} type veth peer name {right} address 02:00:00:00:00:b{n} netns {RIGHT}"));
@@ -32,33 +32,33 @@ fn wire(n: u8) {
 }
 
 /// `viscum tc` in a namespace: exit code and what it said.
-fn tc(forwarder: &Forwarder, netns: &str, line: &str) -> (i32, String) {
+pub fn tc(forwarder: &Forwarder, netns: &str, line: &str) -> (i32, String) {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", netns, VISCUM, "tc"]).args(line.split_whitespace());
     let output = command.env("VISCUM_SOCKET", forwarder.socket()).output().unwrap();
     (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
 }
 
-fn accepted(forwarder: &Forwarder, netns: &str, line: &str) -> String {
+pub fn accepted(forwarder: &Forwarder, netns: &str, line: &str) -> String {
     let (code, said) = tc(forwarder, netns, line);
     assert_eq!(code, 0, "tc {line}: {said}");
     said
 }
 
-fn take(n: u8) -> String {
+pub fn take(n: u8) -> String {
     format!(
         "filter add dev in{n} parent ffff: prio 1 protocol ip u32 match ip protocol 17 0xff match ip dport {PORT} 0xffff \
          action mirred egress redirect dev out{n}"
     )
 }
 
-fn devices(forwarder: &Forwarder) -> Vec<String> {
+pub fn devices(forwarder: &Forwarder) -> Vec<String> {
     let status = forwarder.status();
     let devices = status["devices"].as_array().unwrap();
     devices.iter().map(|d| d["device"].as_str().unwrap().to_owned()).collect()
 }
 
-fn pause(ms: u64) {
+pub fn pause(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }
 
@@ -227,6 +227,7 @@ fn script(forwarder: &Forwarder, name: &str) -> String {
 fn the_scenarios_scripts_run_unmodified() {
     for mode in ["auto", "af-packet"] {
         let Some(_testbed) = Testbed::up(Deliver::Veth, 32768) else { return };
+        let programs = left::programs();
         let forwarder = Forwarder::start(MEC, &[], "", &["--mode", mode]);
         // The scripts make the pair and the namespace themselves.
         sh(MEC, "ip link del IMAGE_HOST_VETH");
@@ -255,6 +256,6 @@ fn the_scenarios_scripts_run_unmodified() {
             through(CLOUD);
         }
         forwarder.stop();
-        assert!(left::programs().is_empty(), "{}", left::programs());
+        left::assert_no_new_programs(&programs);
     }
 }

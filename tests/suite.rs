@@ -5,6 +5,7 @@
 mod cli;
 mod differential;
 mod errors;
+mod faults;
 mod forward;
 mod golden;
 mod import;

@@ -78,6 +78,9 @@ pub fn run(config: &Config, printer: &Arc<dyn Printer>) -> Result<Stopped, RunEr
     // A worker that panicked ends the forwarder as well: its frames would wait for ever.
     while signals.pending().next().is_none() && lock(&running).as_ref().is_some_and(Running::is_whole) {
         std::thread::sleep(PATIENCE);
+        if let Some(running) = lock(&running).as_mut() {
+            tend(running, printer);
+        }
     }
     listener.remove();
     match stop(&running) {
@@ -87,6 +90,11 @@ pub fn run(config: &Config, printer: &Arc<dyn Printer>) -> Result<Stopped, RunEr
         }
         None => unreachable!("only this function takes the forwarder out"),
     }
+}
+
+/// Looks after the devices and says what happened to them.
+fn tend(running: &mut Running, printer: &Arc<dyn Printer>) {
+    running.tend().iter().for_each(|what| printer.changed(what));
 }
 
 type Shared = Arc<Mutex<Option<Running>>>;
@@ -117,7 +125,10 @@ impl Handler for Answers {
 
     fn tc(&self, request: &super::tc::Request, text: &str, tell: Tell<'_>) -> u8 {
         match lock(&self.running).as_mut() {
-            Some(running) => tc(running, request, text, tell),
+            Some(running) => {
+                tend(running, &self.printer);
+                tc(running, request, text, tell)
+            }
             None => {
                 tell(Piece::Stderr("viscum: the forwarder is ending\n".to_owned()));
                 exit::KERNEL
@@ -131,6 +142,7 @@ fn answer(running: &Shared, printer: &Arc<dyn Printer>, request: Request) -> Res
     let Some(running) = guard.as_mut() else {
         return Response::failed("the forwarder is ending".to_owned());
     };
+    tend(running, printer);
     let failed = |error: ForwardError| Response::failed(error.to_string());
     let done = Response::done;
     match request {

@@ -58,7 +58,8 @@ pub fn status(status: &Status, json: bool) -> String {
     let mut text = String::new();
     push(&mut text, format_args!("pid {}, up {:.1} s", status.pid, status.uptime_ms as f64 / 1000.0));
     for device in &status.devices {
-        push(&mut text, format_args!("{}: {}, {} queue(s)", device.device, device.mode, device.queues));
+        let down = if device.up { "" } else { ", DOWN" };
+        push(&mut text, format_args!("{}: {}, {} queue(s){down}", device.device, device.mode, device.queues));
         push(&mut text, format_args!("    why: {}", device.reason));
         if let (Some(taken), Some(passed)) = (device.program_taken, device.program_passed) {
             let unserved = device.program_unserved.filter(|n| *n > 0);
@@ -69,6 +70,9 @@ pub fn status(status: &Status, json: bool) -> String {
         if status.bypassed.contains(&device.device) {
             push(&mut text, format_args!("    bypassed: its ingress filters are taken away"));
         }
+    }
+    for absent in &status.absent {
+        push(&mut text, format_args!("{}: NOT SERVED: {}; it is tried again", absent.device, absent.reason));
     }
     for worker in &status.workers {
         push(

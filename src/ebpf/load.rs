@@ -156,6 +156,12 @@ impl Steering {
         self.mode
     }
 
+    /// Whether it is still on its device: somebody may have taken it off, or the device is gone.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        self.link.is_attached()
+    }
+
     /// The sockets that taken frames go to; it stays the same over updates.
     #[must_use]
     pub fn xskmap(&self) -> &SocketMap {
@@ -314,6 +320,15 @@ impl DropBehind {
         match self.hanger {
             Hanger::Tcx(_) => "tcx",
             Hanger::Cls(_) => "cls_bpf",
+        }
+    }
+
+    /// As [`Steering::is_attached`]; with cls_bpf it is not known, and true.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        match &self.hanger {
+            Hanger::Tcx(link) => link.is_attached(),
+            Hanger::Cls(_) => true,
         }
     }
 

@@ -51,15 +51,17 @@ pub struct Peer {
 /// /sys shows the devices of the namespace that it was mounted in, so `ip netns exec`, which mounts its own, looks elsewhere.
 #[must_use]
 pub fn active_queues(link: &Link) -> usize {
+    let Some(netns) = &link.key.netns else { return queues_of(&link.key.name) };
     let path = format!("/sys/class/net/{}/queues", link.key.name);
-    let names: Vec<String> = match &link.key.netns {
-        Some(netns) => output("ip", &["netns", "exec", netns, "ls", &path])
-            .map_or_else(|_| Vec::new(), |text| text.split_whitespace().map(str::to_owned).collect()),
-        None => std::fs::read_dir(path)
-            .map(|entries| entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
-            .unwrap_or_default(),
-    };
-    names.iter().filter(|name| name.starts_with("rx-")).count().max(1)
+    let list = output("ip", &["netns", "exec", netns, "ls", &path]).unwrap_or_default();
+    list.split_whitespace().filter(|name| name.starts_with("rx-")).count().max(1)
+}
+
+/// As [`active_queues`], of a device of the own namespace.
+#[must_use]
+pub fn queues_of(name: &str) -> usize {
+    let Ok(entries) = std::fs::read_dir(format!("/sys/class/net/{name}/queues")) else { return 1 };
+    entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("rx-")).count().max(1)
 }
 
 /// Names and addresses of the devices of the caller's namespace.

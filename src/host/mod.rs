@@ -3,6 +3,7 @@
 pub mod caps;
 pub mod link;
 pub mod lock;
+pub mod monitor;
 pub mod netns;
 mod peer;
 pub mod sysctl;

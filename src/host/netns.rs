@@ -63,6 +63,12 @@ pub fn name_of(wanted: Identity) -> Option<Option<String>> {
     names().into_iter().find(|name| identity(&path(name)) == Some(wanted)).map(Some)
 }
 
+/// Which namespace has this name; `None` if none has.
+#[must_use]
+pub fn of_name(name: &str) -> Option<Identity> {
+    identity(&path(name))
+}
+
 /// Whether this name is that of the calling thread's own namespace.
 #[must_use]
 pub fn is_own(name: &str) -> bool {

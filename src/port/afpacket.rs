@@ -232,6 +232,7 @@ impl AfPacket {
         if let Ok(drops) = self.ring.take_rx_drops() {
             self.stats.drops[DropReason::RxFull.index()] += u64::from(drops);
         }
+        self.stats.unsent = self.tx_queued as u64;
         self.stats.clone()
     }
 

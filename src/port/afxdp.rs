@@ -198,6 +198,7 @@ impl AfXdp {
 
     pub(super) fn stats(&mut self) -> PortStats {
         self.take_kernel_statistics();
+        self.stats.unsent = self.socket.as_ref().map_or(0, |socket| socket.in_flight() as u64);
         self.stats.clone()
     }
 

@@ -154,7 +154,7 @@ impl Port {
 #[derive(Debug)]
 pub struct Parted(Option<crate::sys::xsk::Parted>);
 
-/// What a port did since it was opened. All counters only grow.
+/// What a port did since it was opened. All counters but one only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct PortStats {
     /// Frames handed out.
@@ -167,6 +167,8 @@ pub struct PortStats {
     pub tx_bytes: u64,
     /// Frames lost in this port, by [`DropReason::index`].
     pub drops: [u64; DropReason::ALL.len()],
+    /// Of `tx_frames`, those that the kernel had not sent when this was asked: the one number that falls as well.
+    pub unsent: u64,
     /// System calls to make the kernel go on with receiving.
     pub rx_wakeups: u64,
     /// System calls to make the kernel transmit.

@@ -1,6 +1,7 @@
 //! `viscum check`: what is legal and surely not meant. It reads a store and facts about devices; it refuses nothing.
 
 mod flags;
+mod flower;
 mod paths;
 mod ports;
 mod shadow;
@@ -57,6 +58,7 @@ pub fn lint(store: &Store, facts: &Facts<'_>) -> Vec<Warning> {
         ports::masks(view, &mut warnings);
         ports::assumptions(view, &mut warnings);
         flags::impossible(view, &mut warnings);
+        flower::never(view, &mut warnings);
         ports::beyond_header(view, &mut warnings);
         paths::missing_device(store, view, facts, &mut warnings);
         paths::packet_type(store, view, facts, &mut warnings);

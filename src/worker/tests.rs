@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::cells::{PortCells, WorkerCells};
 use super::crossing::Crossing;
 use super::generation::{Egress, Generation, Lane, OnPass};
+use super::mail::Letter;
 use super::ports::{Bank, Ports, Slot};
 use super::step::{Engine, Rules};
 use crate::limits::FRAME_LEN_MAX;
@@ -17,7 +18,7 @@ use crate::port::{Batch, FramePool, Mem, PoolConfig, Port};
 use crate::rules::{ActionWord, CounterSource, Ruleset};
 use crate::tc::{AnyDevice, load};
 use crate::types::{DeviceKey, Direction, DropReason, MacAddr};
-use crate::worker::{AllTokens, Cells};
+use crate::worker::{AllTokens, Cells, Idle, Pool};
 
 /// A worker with a port in memory for each device.
 struct Bench {
@@ -287,4 +288,74 @@ fn a_frame_for_a_port_of_another_worker_crosses_over() {
     assert!(bench.engine.step(&bench.rules));
     assert_eq!(bench.mem("b").pop().map(|f| f.len()), Some(udp(7).len()));
     bench.balance();
+}
+
+#[test]
+fn a_frame_is_copied_into_the_memory_of_a_port_that_can_send_from_no_other() {
+    let mut bench = Bench::new(TAKE_7, &["a", "b"], OnPass::NoStack);
+    let other = FramePool::new(PoolConfig { chunk_count: 1, chunk_len: 2048, umem: false }).unwrap();
+    bench.engine.ports.put_bank(1, Box::new(Bank::new(other, 2)));
+    let slot = bench.engine.ports.take_slot(1).unwrap();
+    bench.engine.ports.put_slot(1, Slot { bank: 1, ..slot });
+    let mut expected = udp(7);
+    expected[..6].copy_from_slice(&[0x70, 0, 0, 0, 0, 0]);
+    assert_eq!(bench.one("a", &udp(7)), [("b".to_owned(), expected)]);
+    // Without room there the frame is lost, and counted where it came in.
+    let held = bench.engine.ports.bank(1).pool.alloc().unwrap();
+    bench.mem("a").push(&udp(7));
+    assert!(bench.engine.step(&bench.rules));
+    assert_eq!(bench.dropped(0, DropReason::NoBuffer), 1);
+    bench.engine.ports.bank(1).pool.free(held);
+    bench.balance();
+}
+
+#[test]
+fn a_port_that_goes_handles_what_waits_for_it_first_and_later_frames_are_counted() {
+    let mut bench = Bench::new(TAKE_7, &["a", "b"], OnPass::NoStack);
+    bench.engine.crossings[0].send(1, &udp(9)).unwrap();
+    let (done, gone) = crossbeam::channel::bounded(1);
+    bench.engine.act_on(Letter::Remove { slot: 1, deadline: std::time::Instant::now(), done });
+    let counted = Arc::clone(&bench.engine.ports.slot(1).unwrap().cells);
+    bench.engine.let_leave();
+    let (port, parted) = gone.try_recv().unwrap();
+    let Port::Mem(mut mem) = port else { panic!("all ports of a bench are in memory") };
+    assert_eq!(mem.pop(), Some(udp(9)), "it waited in the box");
+    drop(parted);
+    assert_eq!((counted.crossed_in.load(Ordering::Relaxed), counted.handed.load(Ordering::Relaxed)), (1, 1));
+    bench.mem("a").push(&udp(7));
+    assert!(bench.engine.step(&bench.rules), "rules that still send by it lose the frame");
+    assert_eq!(bench.dropped(0, DropReason::TargetDown), 1);
+    assert_eq!(bench.engine.ports.outstanding(), 0);
+}
+
+#[test]
+fn a_port_without_a_lane_keeps_its_frames_until_rules_know_it() {
+    let mut bench = Bench::new(TAKE_7, &["a", "b"], OnPass::KernelHasIt);
+    let lanes = std::mem::take(&mut Arc::get_mut(&mut bench.rules.current).unwrap().lanes);
+    bench.mem("a").push(&udp(7));
+    assert!(!bench.engine.step(&bench.rules));
+    Arc::get_mut(&mut bench.rules.current).unwrap().lanes = lanes;
+    assert!(bench.engine.step(&bench.rules));
+    assert!(bench.mem("b").pop().is_some());
+}
+
+/// Workers and ports come and go; a number is used again, and nothing is owned by nobody.
+#[test]
+fn running_workers_are_given_ports_and_give_them_back() {
+    let plan = Arc::new(Plan::compile(&Ruleset::default()).unwrap());
+    let mut pool = Pool::new(Idle::Adaptive);
+    pool.grow(&[0], 1500, &plan).unwrap();
+    let memory = || FramePool::new(PoolConfig { chunk_count: 8, chunk_len: 2048, umem: false }).unwrap();
+    let first = pool.add(0, memory(), vec![Port::Mem(Mem::new()), Port::Mem(Mem::new())]).unwrap();
+    pool.grow(&[0, 0], 9000, &plan).unwrap();
+    assert_eq!(pool.workers.len(), 2);
+    let second = pool.add(1, memory(), vec![Port::Mem(Mem::new())]).unwrap();
+    assert_eq!(first.iter().chain(&second).map(|p| (p.worker, p.slot)).collect::<Vec<_>>(), [(0, 0), (0, 1), (1, 0)]);
+    pool.remove(&first[..1]).unwrap();
+    let third = pool.add(0, memory(), vec![Port::Mem(Mem::new()), Port::Mem(Mem::new())]).unwrap();
+    assert_eq!(third.iter().map(|p| p.slot).collect::<Vec<_>>(), [0, 2]);
+    pool.remove(&[first[1].clone(), third[0].clone(), third[1].clone()]).unwrap();
+    let (ended, outstanding) = pool.stop();
+    assert_eq!(ended.iter().map(|(_, e)| e.map(|e| e.outstanding)).collect::<Vec<_>>(), [Some(0), Some(0)]);
+    assert_eq!(outstanding, 0);
 }

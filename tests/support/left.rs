@@ -57,3 +57,17 @@ pub fn assert_nothing(before: &str) {
         std::thread::sleep(Duration::from_millis(50));
     }
 }
+
+/// Waits until no program of ours is loaded that was not before.
+pub fn assert_no_new_programs(before: &str) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let now = programs();
+        let new: Vec<&str> = now.lines().filter(|line| !before.contains(line)).collect();
+        if new.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "programs are left: {new:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

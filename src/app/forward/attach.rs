@@ -1,18 +1,18 @@
 //! Opening what was chosen: locks, programs, sockets. After an error nothing of it is left: all hangs on file descriptors.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
 
 use super::choice::{Choice, ChoiceError, Wanted, Way, choose};
+use super::served::{Hold, Served};
+use super::tend::Stall;
 use crate::app::config::{Config, Xdp};
-use crate::ebpf::load::{DropBehind, Prepared, Steering, Tally, XdpMode};
-use crate::ebpf::{self, Object, Refusal, Target, steer};
+use crate::ebpf::load::{DropBehind, Steering, XdpMode};
+use crate::ebpf::{self, Refusal, Target, steer};
 use crate::host::{self, HostError, link::Link, lock::DeviceLock};
 use crate::port::PortError;
 use crate::rules::Ruleset;
 use crate::sys::{bpf, socket::kernel_has_af_xdp};
-use crate::types::{DeviceKey, MacAddr};
-use crate::worker::PortRef;
+use crate::types::DeviceKey;
 
 /// Why forwarding could not start. Whatever was attached before is gone again.
 #[derive(Debug, thiserror::Error)]
@@ -43,191 +43,6 @@ pub enum AttachError {
     /// A socket cannot be opened.
     #[error("{0}")]
     Port(#[from] PortError),
-}
-
-/// The program on a device.
-#[derive(Debug)]
-pub enum Hold {
-    /// XDP: steers to AF_XDP sockets.
-    Steering(Box<Steering>),
-    /// Drops behind an AF_PACKET tap.
-    Behind(Box<DropBehind>),
-    /// None: nothing is taken from the kernel, or there is no kernel behind it.
-    Nothing,
-}
-
-/// A device that is served.
-#[derive(Debug)]
-pub struct Served {
-    /// What the rules want of it.
-    pub wanted: Wanted,
-    /// How it is served, after all fall-backs.
-    pub way: Way,
-    /// Why, for people.
-    pub reason: String,
-    /// Its program.
-    pub hold: Hold,
-    /// Its number in its namespace; 0 for a tap.
-    pub ifindex: u32,
-    /// Its address.
-    pub mac: MacAddr,
-    /// Its MTU in bytes.
-    pub mtu: u32,
-    /// A veth: frames from its peer's stack may carry partial checksums.
-    pub veth: bool,
-    /// Queues that are served.
-    pub queues: usize,
-    /// Its ports, of all workers.
-    pub ports: Vec<ServedPort>,
-    /// The link that is locked for it: its own, or that of the tap that stands in for it.
-    locked: DeviceKey,
-    /// Held as long as it is served.
-    _lock: Option<DeviceLock>,
-}
-
-/// What a port of a device is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// AF_XDP, tap: both ways.
-    Both,
-    /// AF_PACKET: the tap.
-    Receive,
-    /// AF_PACKET: the transmit ring.
-    Transmit,
-}
-
-/// A port of a device.
-#[derive(Debug)]
-pub struct ServedPort {
-    /// What it is for.
-    pub role: Role,
-    /// Where it is.
-    pub at: PortRef,
-    /// An AF_XDP socket's descriptor, for the program's map.
-    pub socket: Option<OwnedFd>,
-}
-
-impl Served {
-    /// `af-xdp (native)`, `af-packet (drops behind by tcx)`, …
-    #[must_use]
-    pub fn mode_in_use(&self) -> String {
-        match (&self.way, &self.hold) {
-            (Way::AfXdp { .. }, Hold::Steering(steering)) => {
-                let how = match steering.mode() {
-                    bpf::Mode::Native => "native",
-                    bpf::Mode::Generic => "generic",
-                    bpf::Mode::Offloaded => "offloaded",
-                };
-                format!("af-xdp ({how} XDP, copy)")
-            }
-            (Way::AfXdp { .. }, _) => "af-xdp (transmit only, copy)".to_owned(),
-            (Way::AfPacket, Hold::Behind(behind)) => format!("af-packet (drops behind it by {})", behind.mode()),
-            (Way::AfPacket, _) if self.wanted.receive => "af-packet (the kernel keeps every frame)".to_owned(),
-            (Way::AfPacket, _) => "af-packet (transmit only)".to_owned(),
-            (Way::Tap(tap), _) => format!("tap {tap}"),
-        }
-    }
-
-    /// Loads the program for other rules without putting it in force.
-    ///
-    /// # Errors
-    /// [`AttachError`]: the rules cannot be served, or the kernel refuses the program.
-    pub fn prepare(&self, ruleset: &Ruleset) -> Result<Change, AttachError> {
-        let Some(id) = ruleset.device(&self.wanted.key) else { return Ok(Change::None) };
-        let mut prepared = None;
-        match &self.hold {
-            Hold::Steering(steering) => {
-                let object = steer(ruleset, id, Target::Xdp)?;
-                self.inside(|| steering.prepare(&object).map(|p| prepared = Some(p)))?;
-            }
-            Hold::Behind(behind) => {
-                let object = steer(ruleset, id, Target::DropBehind)?;
-                self.inside(|| behind.prepare(&object).map(|p| prepared = Some(p)))?;
-            }
-            Hold::Nothing if self.way == Way::AfPacket && self.receives() => {
-                let object = steer(ruleset, id, Target::DropBehind)?;
-                return Ok(if ebpf::takes(ruleset, id) { Change::Attach(object) } else { Change::None });
-            }
-            Hold::Nothing => {}
-        }
-        Ok(prepared.map_or(Change::None, Change::Replace))
-    }
-
-    /// Puts a prepared change in force, atomically.
-    ///
-    /// # Errors
-    /// [`AttachError::Program`]; the old program stays.
-    pub fn commit(&mut self, change: Change) -> Result<(), AttachError> {
-        let (key, ifindex) = (self.wanted.key.clone(), self.ifindex);
-        match (change, &mut self.hold) {
-            (Change::None, _) => Ok(()),
-            (Change::Replace(new), Hold::Steering(steering)) => in_its_namespace(&key, || steering.commit(new)),
-            (Change::Replace(new), Hold::Behind(behind)) => in_its_namespace(&key, || behind.commit(new)),
-            (Change::Replace(_), Hold::Nothing) => Ok(()),
-            (Change::Attach(_), Hold::Steering(_) | Hold::Behind(_)) => Ok(()),
-            (Change::Attach(object), hold @ Hold::Nothing) => {
-                let mut behind = None;
-                in_its_namespace(&key, || DropBehind::attach(&object, ifindex).map(|b| behind = Some(b)))?;
-                *hold = behind.map_or(Hold::Nothing, |b| Hold::Behind(Box::new(b)));
-                Ok(())
-            }
-        }
-    }
-
-    /// Whether it has ports that frames come in by, beside those that only a program brings.
-    fn receives(&self) -> bool {
-        self.wanted.receive && self.ports.iter().any(|port| port.role == Role::Receive)
-    }
-
-    /// Lets the frames that its program takes come to its sockets: until then the kernel has them.
-    ///
-    /// # Errors
-    /// [`AttachError::Program`].
-    pub fn admit(&self) -> Result<(), AttachError> {
-        let Hold::Steering(steering) = &self.hold else { return Ok(()) };
-        for port in &self.ports {
-            let Some(socket) = &port.socket else { continue };
-            let served = steering.serve(port.at.worker as u32, socket.as_fd());
-            served.map_err(|source| AttachError::Program { key: self.wanted.key.clone(), source })?;
-        }
-        Ok(())
-    }
-
-    /// Takes the program off the device: the kernel has all frames again. What it counted of those that it left to the kernel.
-    pub fn detach(&mut self) -> Option<Tally> {
-        match std::mem::replace(&mut self.hold, Hold::Nothing) {
-            Hold::Steering(steering) => steering.end().ok(),
-            Hold::Behind(_) | Hold::Nothing => None,
-        }
-    }
-
-    /// Waits until a replaced program has finished its last frame.
-    ///
-    /// # Errors
-    /// [`AttachError::Program`]; not expected.
-    pub fn finish(&mut self) -> Result<(), AttachError> {
-        let done = match &mut self.hold {
-            Hold::Steering(steering) => steering.finish(),
-            Hold::Behind(behind) => behind.finish(),
-            Hold::Nothing => Ok(()),
-        };
-        done.map_err(|source| AttachError::Program { key: self.wanted.key.clone(), source })
-    }
-
-    fn inside(&self, f: impl FnOnce() -> Result<(), bpf::Error> + Send) -> Result<(), AttachError> {
-        in_its_namespace(&self.wanted.key, f)
-    }
-}
-
-/// What a change of rules does to a device's program.
-#[derive(Debug)]
-pub enum Change {
-    /// Nothing.
-    None,
-    /// Another program in its place.
-    Replace(Prepared),
-    /// A program where there was none.
-    Attach(Object),
 }
 
 /// Chooses how a device is served, locks it, and attaches its XDP program, which takes nothing until [`Served::admit`]. Sockets come next,
@@ -286,6 +101,9 @@ fn attach_link(
         ifindex: link.ifindex,
         mac: link.mac,
         mtu: link.mtu,
+        up: link.carrier,
+        netns: link.key.netns.as_deref().map_or_else(host::netns::own, host::netns::of_name),
+        stall: Stall::default(),
         veth: link.kind == "veth",
         queues: 1,
         ports: Vec::new(),
@@ -377,7 +195,10 @@ pub fn drop_behind(served: &mut Served, ruleset: &Ruleset) -> Result<(), AttachE
     Ok(())
 }
 
-fn in_its_namespace(key: &DeviceKey, f: impl FnOnce() -> Result<(), bpf::Error> + Send) -> Result<(), AttachError> {
+pub(super) fn in_its_namespace(
+    key: &DeviceKey,
+    f: impl FnOnce() -> Result<(), bpf::Error> + Send,
+) -> Result<(), AttachError> {
     host::netns::in_namespace(key.netns.as_deref(), f)?
         .map_err(|source| AttachError::Program { key: key.clone(), source })
 }

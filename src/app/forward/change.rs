@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::attach::{
-    AttachError, Change, Hold, Role, Served, ServedPort, attach, drop_behind, falls_back, steer_device,
-};
+use super::attach::{AttachError, attach, drop_behind, falls_back, steer_device};
 use super::choice::{Wanted, Way, stand_ins, wanted};
 use super::ports::{Rules, forget_seen, generations, missing, open, workers};
 use super::running::{ForwardError, Running, SETTLING};
+use super::served::{Change, Hold, Role, Served, ServedPort};
 use crate::app::config::Deliver;
 use crate::app::rules::Runnable;
 use crate::host;
@@ -29,7 +28,7 @@ impl Running {
     /// 2. workers take the rules (they still know the old ones for what was steered by them), then the programs, and new devices are let in;
     /// 3. the old rules go, then what no rule needs any more.
     ///
-    /// Devices of `without` are not served, whatever the rules say.
+    /// Devices of `without`, and those that are absent, are not served, whatever the rules say.
     ///
     /// # Errors
     /// [`ForwardError`]; the old rules stay in force then, and no device is served that was not.
@@ -41,10 +40,11 @@ impl Running {
     ) -> Result<(), ForwardError> {
         let (ruleset, plan) = rules.compile()?;
         let mut wanted = if self.state_only { Vec::new() } else { wanted(&rules.ruleset) };
-        wanted.retain(|w| !without.contains(&w.key));
+        wanted.retain(|w| !without.contains(&w.key) && !self.absent.contains_key(&w.key));
         self.find_stand_ins(&wanted, &rules.ruleset)?;
         let changes: Vec<Change> = self.served.iter().map(|s| s.prepare(&ruleset)).collect::<Result<_, _>>()?;
         let before = self.before();
+        let known = before.0.len();
         if let Err(error) = self.serve(&wanted, &ruleset) {
             self.take_back(before);
             return self.instead(error, rules, from_zero, without);
@@ -56,9 +56,7 @@ impl Running {
             return Err(error);
         }
         self.follow_ports();
-        if from_zero || ruleset.devices.len() != self.up.len() {
-            self.watch(&ruleset.devices);
-        }
+        self.watch(&ruleset.devices);
         let id = self.generation + 1;
         let old: Vec<_> = self.pool.workers.iter().map(|w| w.shared.rules.load_full()).collect();
         let tokens = match old.first() {
@@ -68,7 +66,7 @@ impl Running {
         let new = Rules { id, ruleset: &ruleset, plan: &plan, up: &self.up, tokens_before: &tokens };
         self.pool.publish(generations(&new, self.pool.workers.len(), &self.served))?;
         self.generation = id;
-        let updated = self.update_programs(changes, id, from_zero, rules);
+        let updated = self.update_programs((changes, known), id, from_zero, rules);
         // Frames that the old programs steered are in the rings by now, and every ring is looked at within this time.
         std::thread::sleep(SETTLING);
         self.pool.settle(id)?;
@@ -80,6 +78,8 @@ impl Running {
             }
         }
         self.rules = Arc::clone(rules);
+        let all = super::choice::wanted(&rules.ruleset);
+        self.absent.retain(|key, _| all.iter().any(|w| w.key == *key));
         updated.and(self.let_go())
     }
 
@@ -197,17 +197,21 @@ impl Running {
 
     fn update_programs(
         &mut self,
-        changes: Vec<Change>,
+        (changes, known): (Vec<Change>, usize),
         id: u64,
         from_zero: bool,
         rules: &Runnable,
     ) -> Result<(), ForwardError> {
         let mut result = Ok(());
         let mut changes = changes.into_iter();
-        for device in &mut self.served {
+        for (at, device) in self.served.iter_mut().enumerate() {
             let change = changes.next().unwrap_or(Change::None);
             if device.wanted.receive {
-                result = result.and(device.commit(change)).and(device.admit());
+                let done = device.commit(change).and_then(|()| device.admit());
+                // A device that has just gone, or lost its program, is looked after by itself: see `tend`.
+                if at >= known || device.program_in_place() {
+                    result = result.and(done);
+                }
             } else if let Some(tally) = device.detach() {
                 self.retired.merge(&tally, &rules.ruleset);
             }

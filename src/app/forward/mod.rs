@@ -5,12 +5,15 @@ mod change;
 mod choice;
 mod ports;
 mod running;
+mod served;
 mod status;
+mod tend;
 mod watch;
 mod watching;
 
-pub use attach::{AttachError, Hold, Served};
+pub use attach::AttachError;
 pub use choice::{NATIVE_XDP_MTU_MAX, Way};
 pub use running::{ForwardError, Running, Stopped};
-pub use status::{DeviceStatus, PortStatus, Status, WorkerStatus};
+pub use served::{Hold, Served};
+pub use status::{AbsentStatus, DeviceStatus, PortStatus, Status, WorkerStatus};
 pub use watching::InForce;

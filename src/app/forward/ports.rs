@@ -6,8 +6,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::attach::{AttachError, Role, Served, ServedPort};
+use super::attach::AttachError;
 use super::choice::Way;
+use super::served::{Role, Served, ServedPort};
 use crate::app::config::Config;
 use crate::host;
 use crate::limits::{BURST_LEN, CHUNK_LEN_XDP, FRAME_LEN_MAX, VLAN_TAG_LEN};

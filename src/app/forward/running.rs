@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
-use super::attach::{AttachError, Hold, Served};
+use super::attach::AttachError;
 use super::ports::{Rules, generations};
+use super::served::{Hold, Served};
 use super::status::{PortStatus, WorkerStatus};
-use super::watch::watch;
+use super::tend::Absent;
+use super::watch::Watch;
 use super::watching::{Watching, end_all};
 use crate::app::config::{Config, Deliver, Poll};
 use crate::app::rules::{HostDevices, RulesError, Runnable, load};
@@ -84,17 +87,23 @@ pub struct Running {
     devices: HostDevices,
     pub(super) generation: u64,
     pub(super) up: Arc<[AtomicBool]>,
+    pub(super) watch: Watch,
+    /// The devices that are watched, in the order of `up`.
+    watched: Vec<DeviceKey>,
+    /// Devices that rules want and that are not served.
+    pub(super) absent: BTreeMap<DeviceKey, Absent>,
+    /// When devices were last looked after.
+    pub(super) tended: Instant,
     /// Traces and captures.
     pub(super) watching: Vec<Watching>,
-    pub(super) stop_watching: Arc<AtomicBool>,
     /// When it started, on the counters' clock, in ms.
     pub started_ms: u64,
     /// It keeps the state of tc and touches no device.
     pub state_only: bool,
     /// Which devices the state is about, to notice when one of them is gone and another has its name.
-    seen: HashMap<DeviceKey, host::link::Identity>,
+    pub(super) seen: HashMap<DeviceKey, host::link::Identity>,
     /// Devices of which a rules file says something.
-    of_files: BTreeSet<DeviceKey>,
+    pub(super) of_files: BTreeSet<DeviceKey>,
 }
 
 impl Running {
@@ -128,8 +137,11 @@ impl Running {
             devices,
             generation: 0,
             up: Arc::new([]),
+            watch: Watch::start().map_err(host::HostError::io("watching the devices"))?,
+            watched: Vec::new(),
+            absent: BTreeMap::new(),
+            tended: Instant::now(),
             watching: Vec::new(),
-            stop_watching: Arc::default(),
             started_ms,
             state_only,
             seen: HashMap::new(),
@@ -227,6 +239,7 @@ impl Running {
         let (store, notes) = load(files, &self.devices, monotonic_ms())?;
         let rules = Runnable::new(store, BTreeSet::new(), !self.state_only)?;
         let of_files = named(&rules.store);
+        self.expect_back();
         self.put_in_force(&Arc::new(rules), true, &BTreeSet::new())?;
         self.of_files = of_files;
         Ok(notes)
@@ -237,6 +250,7 @@ impl Running {
     /// # Errors
     /// [`ForwardError`]; the old state stays in force then.
     pub fn change(&mut self, store: Arc<Store>) -> Result<(), ForwardError> {
+        self.expect_back();
         let rules = Runnable::new(store, self.rules.bypassed.clone(), !self.state_only)?;
         self.put_in_force(&Arc::new(rules), false, &BTreeSet::new())
     }
@@ -288,7 +302,6 @@ impl Running {
     /// It is a bypass of everything: what was steered is still forwarded, what taps see from then on is the kernel's alone.
     #[must_use]
     pub fn stop(mut self) -> Stopped {
-        self.stop_watching.store(true, std::sync::atomic::Ordering::Relaxed);
         let in_force: Vec<_> = self.pool.workers.iter().map(|w| w.shared.rules.load_full()).collect();
         let id = self.generation + 1;
         let all = self.rules.ruleset.devices.iter().cloned().collect();
@@ -326,10 +339,14 @@ impl Running {
     }
 
     /// Which devices of these rules are up, kept true from now on.
-    pub(super) fn watch(&mut self, keys: &[DeviceKey]) {
-        self.stop_watching.store(true, std::sync::atomic::Ordering::Relaxed);
-        self.stop_watching = Arc::new(AtomicBool::new(false));
-        self.up = watch(keys, &self.stop_watching);
+    pub(super) fn watch(&mut self, devices: &[DeviceKey]) {
+        // Behind the rules' own devices: the taps that stand in for some.
+        let keys: Vec<DeviceKey> = devices.iter().chain(self.taps.values()).cloned().collect();
+        if keys != self.watched {
+            let stand_ins = self.taps.keys().map(|name| DeviceKey::local(name)).collect();
+            self.up = self.watch.set(&keys, stand_ins);
+            self.watched = keys;
+        }
     }
 
     /// A plan without rules, for workers without ports.

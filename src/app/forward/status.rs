@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-use super::attach::{Hold, Served};
 use super::running::Running;
+use super::served::{Hold, Served};
 use crate::types::DropReason;
 use crate::worker::{PortCells, Shared, monotonic_ms};
 
@@ -21,8 +21,19 @@ pub struct Status {
     pub devices: Vec<DeviceStatus>,
     /// The workers, in order.
     pub workers: Vec<WorkerStatus>,
+    /// Devices that the rules want and that are not served.
+    pub absent: Vec<AbsentStatus>,
     /// Devices whose ingress filters are taken away.
     pub bypassed: Vec<String>,
+}
+
+/// A device that is not served.
+#[derive(Clone, Debug, Serialize)]
+pub struct AbsentStatus {
+    /// Its name.
+    pub device: String,
+    /// Why; it is tried again.
+    pub reason: String,
 }
 
 /// A device.
@@ -34,6 +45,8 @@ pub struct DeviceStatus {
     pub mode: String,
     /// Why this mode.
     pub reason: String,
+    /// Whether it is up, and has a carrier.
+    pub up: bool,
     /// Queues that are served.
     pub queues: usize,
     /// The workers that have ports of it.
@@ -150,6 +163,11 @@ impl Running {
             uptime_ms: monotonic_ms().saturating_sub(self.started_ms),
             devices: self.served.iter().map(device).collect(),
             workers: workers.collect(),
+            absent: self
+                .absent
+                .iter()
+                .map(|(key, absent)| AbsentStatus { device: key.to_string(), reason: absent.reason.clone() })
+                .collect(),
             bypassed: self.rules.bypassed.iter().map(ToString::to_string).collect(),
         }
     }
@@ -166,6 +184,7 @@ fn device(served: &Served) -> DeviceStatus {
         device: served.wanted.key.to_string(),
         mode: served.mode_in_use(),
         reason: served.reason.clone(),
+        up: served.up,
         queues: served.queues,
         workers: workers.into_iter().collect(),
         program_passed: tally.as_ref().map(|t| t.passed),

@@ -73,6 +73,13 @@ impl Running {
         self.tap_workers();
     }
 
+    /// Those who watch a device that has another name now go on.
+    pub(super) fn follow_name(&mut self, old: &DeviceKey, new: &DeviceKey) {
+        for key in self.watching.iter_mut().flat_map(|w| &mut w.devices).filter(|key| *key == old) {
+            key.clone_from(new);
+        }
+    }
+
     /// To be called when ports came or went: those who watch their devices go on.
     pub(super) fn follow_ports(&self) {
         if !self.watching.is_empty() {

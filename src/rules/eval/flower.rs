@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::dissect::Dissected;
 use super::trace::Step;
 use super::{Outcome, Run, Skb};
+use crate::rules::flower::{NEVER_FAMILY, fragment};
 use crate::rules::{Control, CounterSink, FlowerField, FlowerKey, FlowerRule, NodeWord};
 
 impl Run<'_> {
@@ -55,10 +56,10 @@ impl Run<'_> {
             F::DstPort | F::SrcPort | F::Tos | F::Ttl | F::IcmpType | F::IcmpCode | F::ArpOp => {
                 format!("{value}/{mask:#x}")
             }
-            F::TcpFlags | F::IpFlags | F::Mpls(_) => format!("{value:#x}/{mask:#x}"),
-            F::Family if value == u128::from(crate::rules::flower::NEVER_FAMILY) => {
-                "of prefix length 0, which no frame has".to_owned()
-            }
+            F::TcpFlags => format!("{value:#x}/{mask:#x}"),
+            F::IpFlags => fragment_words(value, mask),
+            F::Mpls(_) => mpls_words(value, mask),
+            F::Family if value == u128::from(NEVER_FAMILY) => "of prefix length 0, which no frame has".to_owned(),
             F::Indev => self.device_name(field, value.to_string()),
             F::NumOfVlans
             | F::VlanId(_)
@@ -104,10 +105,12 @@ fn plain(field: FlowerField, number: u128) -> String {
         F::DstIpv4 | F::SrcIpv4 | F::ArpSip | F::ArpTip => Ipv4Addr::from(number as u32).to_string(),
         F::DstIpv6 | F::SrcIpv6 => Ipv6Addr::from(number).to_string(),
         F::EthType | F::VlanTpid(_) | F::VlanEthType(_) | F::PppoeType | F::PppProto => format!("{number:#06x}"),
-        F::TcpFlags | F::IpFlags | F::Mpls(_) => format!("{number:#x}"),
+        F::TcpFlags => format!("{number:#x}"),
+        F::IpFlags => fragment_words(number, u128::MAX),
+        F::Mpls(_) => mpls_words(number, u128::MAX),
         F::Family => match number {
-            4 => "of IPv4".to_owned(),
-            6 => "of IPv6".to_owned(),
+            4 => "IPv4".to_owned(),
+            6 => "IPv6".to_owned(),
             _ => "none".to_owned(),
         },
         F::MplsEntries => format!("{number:#09b}"),
@@ -127,6 +130,23 @@ fn plain(field: FlowerField, number: u128) -> String {
         | F::ArpOp
         | F::PppoeSid => number.to_string(),
     }
+}
+
+/// The flags that a mask has, as tc says them.
+fn fragment_words(value: u128, mask: u128) -> String {
+    let all = [("frag", fragment::IS_FRAGMENT), ("firstfrag", fragment::FIRST)];
+    let word = |(name, bit): (&str, u8)| {
+        let no = if value & u128::from(bit) == 0 { "no" } else { "" };
+        (mask & u128::from(bit) != 0).then(|| format!("{no}{name}"))
+    };
+    all.into_iter().filter_map(word).collect::<Vec<_>>().join("/")
+}
+
+/// The parts of an entry of a label stack that a mask has.
+fn mpls_words(value: u128, mask: u128) -> String {
+    let parts = [("label", 12, 0xf_ffff), ("tc", 9, 7), ("bos", 8, 1), ("ttl", 0, 0xff)];
+    let there = parts.into_iter().filter(|(_, shift, bits)| mask >> shift & bits != 0);
+    there.map(|(name, shift, bits)| format!("{name} {}", value >> shift & bits)).collect::<Vec<_>>().join(" ")
 }
 
 fn mac(number: u128) -> String {

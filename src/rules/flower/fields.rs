@@ -77,6 +77,10 @@ pub enum FlowerField {
     IpFlags,
 }
 
+/// What an entry is called, the outermost first.
+const MPLS_NAMES: [&str; super::MPLS_DEPTH_MAX] =
+    ["mpls depth 1", "mpls depth 2", "mpls depth 3", "mpls depth 4", "mpls depth 5", "mpls depth 6", "mpls depth 7"];
+
 /// A family of addresses that no frame has: see [`FlowerKey::no_address`].
 pub const NEVER_FAMILY: u8 = 0xff;
 
@@ -99,11 +103,11 @@ impl FlowerField {
             Self::SrcMac => "src_mac",
             Self::EthType => "eth_type",
             Self::IpProto => "ip_proto",
-            Self::Family => "addresses",
+            Self::Family => "address family",
             Self::Tos => "ip_tos",
             Self::Ttl => "ip_ttl",
             Self::MplsEntries => "mpls entries",
-            Self::Mpls(_) => "mpls",
+            Self::Mpls(index) => MPLS_NAMES[index as usize % MPLS_NAMES.len()],
             Self::DstIpv4 | Self::DstIpv6 => "dst_ip",
             Self::SrcIpv4 | Self::SrcIpv6 => "src_ip",
             Self::DstPort | Self::DstPortRange => "dst_port",

@@ -59,6 +59,17 @@ impl Link {
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
 
+    /// Whether it is still attached: the device is there, and nobody has detached it. Of XDP and tcx links; true if the kernel does not tell.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        let mut info = sys::bpf_link_info::default();
+        let mut len = size_of::<sys::bpf_link_info>() as u32;
+        // SAFETY: info and its length are valid for the call.
+        let code = unsafe { sys::bpf_link_get_info_by_fd(self.fd.as_raw_fd(), &raw mut info, &raw mut len) };
+        // SAFETY: the link is of one of these kinds, and both begin with the ifindex, which is 0 without a device; it is a plain number.
+        code < 0 || unsafe { info.__bindgen_anon_1.xdp.ifindex } != 0
+    }
+
     /// Replaces the program: each frame sees either the old or the new one, none sees neither.
     ///
     /// # Errors

@@ -220,6 +220,18 @@ impl Store {
         [hook_u32, root_u32].into_iter().for_each(|common| self.drop_u32(common));
     }
 
+    /// A device has another name: it keeps what is attached to it, and who sends to it. What was known by the new name, of a device that
+    /// must be gone, is known by the old one then.
+    pub fn rename_device(&mut self, old: &DeviceKey, new: &DeviceKey) {
+        let Some(id) = self.device_ids.remove(old) else { return };
+        self.devices[id.index()] = new.clone();
+        if let Some(stale) = self.device_ids.insert(new.clone(), id) {
+            self.devices[stale.index()] = old.clone();
+            self.device_ids.insert(old.clone(), stale);
+            self.forget_device(old);
+        }
+    }
+
     /// The number of a device; a new one if it has none yet.
     pub(super) fn device_id(&mut self, key: &DeviceKey) -> DeviceId {
         if let Some(id) = self.device_ids.get(key) {

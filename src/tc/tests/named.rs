@@ -292,6 +292,10 @@ fn lint_finds_loops_missing_devices_wrong_macs_and_keys_before_the_frame() {
         (add("u32 match u32 0 0 at -20 action pass"), "before-header"),
         (add("flower ip_proto tcp tcp_flags 0x6 action pass"), "impossible-flags"),
         (add("flower ip_proto tcp dst_port 80/0xf0 action pass"), "port-mask"),
+        (add("flower dst_ip 198.51.100.1/0 action pass"), "never-matches"),
+        (add("flower ip_flags nofrag/firstfrag action pass"), "never-matches"),
+        (add("flower ip_flags frag ip_proto udp dst_port 80 action pass"), "never-matches"),
+        (add("flower num_of_vlans 1 action pass"), "never-matches"),
         (add("u32 match tcp dst 80 0xff action pass"), "port-mask"),
     ] {
         let found = warnings(&rules);

@@ -1,0 +1,216 @@
+//! A device that is served: how, by which ports, with which program, and how the program follows changed rules. It opens nothing.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::attach::{AttachError, in_its_namespace};
+use super::choice::{Wanted, Way};
+use super::tend::Stall;
+use crate::ebpf::load::{DropBehind, Prepared, Steering, Tally};
+use crate::ebpf::{self, Object, Target, steer};
+use crate::host;
+use crate::host::lock::DeviceLock;
+use crate::rules::Ruleset;
+use crate::sys::bpf;
+use crate::types::{DeviceKey, MacAddr};
+use crate::worker::PortRef;
+
+/// The program on a device.
+#[derive(Debug)]
+pub enum Hold {
+    /// XDP: steers to AF_XDP sockets.
+    Steering(Box<Steering>),
+    /// Drops behind an AF_PACKET tap.
+    Behind(Box<DropBehind>),
+    /// None: nothing is taken from the kernel, or there is no kernel behind it.
+    Nothing,
+}
+
+/// A device that is served.
+#[derive(Debug)]
+pub struct Served {
+    /// What the rules want of it.
+    pub wanted: Wanted,
+    /// How it is served, after all fall-backs.
+    pub way: Way,
+    /// Why, for people.
+    pub reason: String,
+    /// Its program.
+    pub hold: Hold,
+    /// Its number in its namespace; 0 for a tap.
+    pub ifindex: u32,
+    /// Its address.
+    pub mac: MacAddr,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Up, and with a carrier, when last seen.
+    pub up: bool,
+    /// The namespace that it is in, whatever its name.
+    pub(super) netns: Option<host::netns::Identity>,
+    /// When something last left by it.
+    pub(super) stall: Stall,
+    /// A veth: frames from its peer's stack may carry partial checksums.
+    pub veth: bool,
+    /// Queues that are served.
+    pub queues: usize,
+    /// Its ports, of all workers.
+    pub ports: Vec<ServedPort>,
+    /// The link that is locked for it: its own, or that of the tap that stands in for it.
+    pub(super) locked: DeviceKey,
+    /// Held as long as it is served.
+    pub(super) _lock: Option<DeviceLock>,
+}
+
+/// What a port of a device is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// AF_XDP, tap: both ways.
+    Both,
+    /// AF_PACKET: the tap.
+    Receive,
+    /// AF_PACKET: the transmit ring.
+    Transmit,
+}
+
+/// A port of a device.
+#[derive(Debug)]
+pub struct ServedPort {
+    /// What it is for.
+    pub role: Role,
+    /// Where it is.
+    pub at: PortRef,
+    /// An AF_XDP socket's descriptor, for the program's map.
+    pub socket: Option<OwnedFd>,
+}
+
+impl Served {
+    /// `af-xdp (native)`, `af-packet (drops behind by tcx)`, …
+    #[must_use]
+    pub fn mode_in_use(&self) -> String {
+        match (&self.way, &self.hold) {
+            (Way::AfXdp { .. }, Hold::Steering(steering)) => {
+                let how = match steering.mode() {
+                    bpf::Mode::Native => "native",
+                    bpf::Mode::Generic => "generic",
+                    bpf::Mode::Offloaded => "offloaded",
+                };
+                format!("af-xdp ({how} XDP, copy)")
+            }
+            (Way::AfXdp { .. }, _) => "af-xdp (transmit only, copy)".to_owned(),
+            (Way::AfPacket, Hold::Behind(behind)) => format!("af-packet (drops behind it by {})", behind.mode()),
+            (Way::AfPacket, _) if self.wanted.receive => "af-packet (the kernel keeps every frame)".to_owned(),
+            (Way::AfPacket, _) => "af-packet (transmit only)".to_owned(),
+            (Way::Tap(tap), _) => format!("tap {tap}"),
+        }
+    }
+
+    /// Loads the program for other rules without putting it in force.
+    ///
+    /// # Errors
+    /// [`AttachError`]: the rules cannot be served, or the kernel refuses the program.
+    pub fn prepare(&self, ruleset: &Ruleset) -> Result<Change, AttachError> {
+        let Some(id) = ruleset.device(&self.wanted.key) else { return Ok(Change::None) };
+        let mut prepared = None;
+        match &self.hold {
+            Hold::Steering(steering) => {
+                let object = steer(ruleset, id, Target::Xdp)?;
+                self.inside(|| steering.prepare(&object).map(|p| prepared = Some(p)))?;
+            }
+            Hold::Behind(behind) => {
+                let object = steer(ruleset, id, Target::DropBehind)?;
+                self.inside(|| behind.prepare(&object).map(|p| prepared = Some(p)))?;
+            }
+            Hold::Nothing if self.way == Way::AfPacket && self.receives() => {
+                let object = steer(ruleset, id, Target::DropBehind)?;
+                return Ok(if ebpf::takes(ruleset, id) { Change::Attach(object) } else { Change::None });
+            }
+            Hold::Nothing => {}
+        }
+        Ok(prepared.map_or(Change::None, Change::Replace))
+    }
+
+    /// Puts a prepared change in force, atomically.
+    ///
+    /// # Errors
+    /// [`AttachError::Program`]; the old program stays.
+    pub fn commit(&mut self, change: Change) -> Result<(), AttachError> {
+        let (key, ifindex) = (self.wanted.key.clone(), self.ifindex);
+        match (change, &mut self.hold) {
+            (Change::None, _) => Ok(()),
+            (Change::Replace(new), Hold::Steering(steering)) => in_its_namespace(&key, || steering.commit(new)),
+            (Change::Replace(new), Hold::Behind(behind)) => in_its_namespace(&key, || behind.commit(new)),
+            (Change::Replace(_), Hold::Nothing) => Ok(()),
+            (Change::Attach(_), Hold::Steering(_) | Hold::Behind(_)) => Ok(()),
+            (Change::Attach(object), hold @ Hold::Nothing) => {
+                let mut behind = None;
+                in_its_namespace(&key, || DropBehind::attach(&object, ifindex).map(|b| behind = Some(b)))?;
+                *hold = behind.map_or(Hold::Nothing, |b| Hold::Behind(Box::new(b)));
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether it has ports that frames come in by, beside those that only a program brings.
+    fn receives(&self) -> bool {
+        self.wanted.receive && self.ports.iter().any(|port| port.role == Role::Receive)
+    }
+
+    /// Lets the frames that its program takes come to its sockets: until then the kernel has them.
+    ///
+    /// # Errors
+    /// [`AttachError::Program`].
+    pub fn admit(&self) -> Result<(), AttachError> {
+        let Hold::Steering(steering) = &self.hold else { return Ok(()) };
+        for port in &self.ports {
+            let Some(socket) = &port.socket else { continue };
+            let served = steering.serve(port.at.worker as u32, socket.as_fd());
+            served.map_err(|source| AttachError::Program { key: self.wanted.key.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    /// Whether its program, if it has one, is still on the device.
+    #[must_use]
+    pub fn program_in_place(&self) -> bool {
+        match &self.hold {
+            Hold::Steering(steering) => steering.is_attached(),
+            Hold::Behind(behind) => behind.is_attached(),
+            Hold::Nothing => true,
+        }
+    }
+
+    /// Takes the program off the device: the kernel has all frames again. What it counted of those that it left to the kernel.
+    pub fn detach(&mut self) -> Option<Tally> {
+        match std::mem::replace(&mut self.hold, Hold::Nothing) {
+            Hold::Steering(steering) => steering.end().ok(),
+            Hold::Behind(_) | Hold::Nothing => None,
+        }
+    }
+
+    /// Waits until a replaced program has finished its last frame.
+    ///
+    /// # Errors
+    /// [`AttachError::Program`]; not expected.
+    pub fn finish(&mut self) -> Result<(), AttachError> {
+        let done = match &mut self.hold {
+            Hold::Steering(steering) => steering.finish(),
+            Hold::Behind(behind) => behind.finish(),
+            Hold::Nothing => Ok(()),
+        };
+        done.map_err(|source| AttachError::Program { key: self.wanted.key.clone(), source })
+    }
+
+    fn inside(&self, f: impl FnOnce() -> Result<(), bpf::Error> + Send) -> Result<(), AttachError> {
+        in_its_namespace(&self.wanted.key, f)
+    }
+}
+
+/// What a change of rules does to a device's program.
+#[derive(Debug)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// Another program in its place.
+    Replace(Prepared),
+    /// A program where there was none.
+    Attach(Object),
+}
