@@ -3,11 +3,12 @@
 BUILD_PACKAGES = clang llvm m4 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev
 RUN_PACKAGES   = iproute2 procps ethtool iputils-ping iperf3 tesseract-ocr fonts-dejavu-core
 TEST_PACKAGES  = tshark bpftool util-linux python3
+BENCH_PACKAGES = dpdk-dev
 
 CARGO ?= cargo
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: all build demo test nightly tdc unit root-test fmt clippy install-packages install-test-packages clean
+.PHONY: all build bench demo test nightly tdc unit root-test fmt clippy install-packages install-test-packages clean
 
 all: build
 
@@ -16,6 +17,11 @@ build: install-packages
 
 demo: build
 	$(SUDO) ./target/release/viscum lab demo $(DEMO_ARGS)
+
+# Every path side by side on this machine, dpdk-testpmd among them; writes bench/results/DATE/report.{json,html}. Under 15 minutes.
+bench: build
+	@.ci/packages $(BENCH_PACKAGES)
+	bench/standard $(BENCH_ARGS)
 
 test: install-packages install-test-packages
 	$(CARGO) fmt --check

@@ -35,4 +35,6 @@ pub mod app;
 
 pub mod lab;
 
+pub mod measure;
+
 pub mod cli;

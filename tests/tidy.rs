@@ -26,6 +26,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "lab",
         &["types", "limits", "wire", "rules", "tc", "plan", "sys", "ebpf", "port", "worker", "host", "app", "measure"],
     ),
+    (
+        "measure",
+        &["types", "limits", "wire", "rules", "tc", "plan", "sys", "ebpf", "port", "worker", "host", "app", "lab"],
+    ),
     ("cli", &["types", "limits", "rules", "tc", "app", "lab", "measure", "host"]),
 ];
 

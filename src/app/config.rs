@@ -24,6 +24,38 @@ pub enum Mode {
     AfPacket,
 }
 
+impl Mode {
+    /// As it is written on the command line and in files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::AfXdp => "af-xdp",
+            Self::AfPacket => "af-packet",
+        }
+    }
+
+    /// The modes that forward, each by one way.
+    pub const FORWARDING: &[Self] = &[Self::AfXdp, Self::AfPacket];
+
+    /// Whether worker threads forward.
+    #[must_use]
+    pub const fn has_workers(self) -> bool {
+        match self {
+            Self::Auto | Self::AfXdp | Self::AfPacket => true,
+        }
+    }
+
+    /// Whether devices get no XDP program of ours, which on a veth would turn NAPI on.
+    #[must_use]
+    pub const fn needs_napi(self) -> bool {
+        match self {
+            Self::AfPacket => true,
+            Self::Auto | Self::AfXdp => false,
+        }
+    }
+}
+
 /// How the XDP program is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]

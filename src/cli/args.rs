@@ -1,10 +1,14 @@
 //! What can be typed. Nothing is looked at or opened here.
 
+mod bench;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::config::{Deliver, Mode};
+
+pub use bench::{Bench, BenchCommand, BenchRun, Part};
 
 /// Linux tc in userspace: takes the tc rules that you have and forwards frames by them, exactly as the kernel would.
 #[derive(Debug, Parser)]
@@ -45,6 +49,8 @@ pub enum Command {
     Capture(Capture),
     /// Run rules on a capture, offline: what every device would have transmitted, counted frame by frame.
     Replay(Replay),
+    /// Measure every path side by side on this machine: the kernel's tc, viscum's modes, others that are installed.
+    Bench(Bench),
     /// The mobile-edge testbed in network namespaces, and the demo on it.
     #[command(subcommand)]
     Lab(Lab),

@@ -28,6 +28,7 @@ pub fn main() -> ExitCode {
         Command::Trace(args) => cmd::watch::trace(args),
         Command::Capture(args) => cmd::watch::capture(args),
         Command::Replay(args) => cmd::replay::replay(args),
+        Command::Bench(args) => cmd::bench::bench(args),
         Command::Lab(args) => cmd::lab::lab(args),
     };
     match done {

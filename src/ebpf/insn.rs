@@ -82,6 +82,8 @@ pub enum Helper {
     MapLookup = 1,
     /// `bpf_ktime_get_ns()`.
     KtimeNs = 5,
+    /// `bpf_redirect(ifindex, flags)`.
+    Redirect = 23,
     /// `bpf_skb_load_bytes(skb, offset, to, len)`.
     SkbLoadBytes = 26,
     /// `bpf_redirect_map(map, key, flags)`.

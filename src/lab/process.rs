@@ -46,6 +46,18 @@ impl Process {
     /// # Errors
     /// [`LabError::File`] for its files, [`LabError::Missing`] if it cannot be started.
     pub fn start(name: &str, netns: &str, program: &Path, args: &[&str]) -> Result<Self, LabError> {
+        Self::start_with(name, netns, program, args, Stdio::null())
+    }
+
+    /// As [`Process::start`]; its standard input stays open and silent, for programs that end when theirs does.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub fn start_listening(name: &str, netns: &str, program: &Path, args: &[&str]) -> Result<Self, LabError> {
+        Self::start_with(name, netns, program, args, Stdio::piped())
+    }
+
+    fn start_with(name: &str, netns: &str, program: &Path, args: &[&str], input: Stdio) -> Result<Self, LabError> {
         directory()?;
         let create = |extension| {
             let path = output_path(name, extension);
@@ -58,7 +70,7 @@ impl Process {
         // `ip netns exec` becomes the program (execvp), so the id is the program's own.
         let mut command = Command::new("ip");
         command.args(["netns", "exec", netns]).arg(program).args(args);
-        command.stdin(Stdio::null()).stdout(create("out")?).stderr(create("err")?);
+        command.stdin(input).stdout(create("out")?).stderr(create("err")?);
         let child = command.spawn().map_err(|source| LabError::Missing {
             command: format!("ip netns exec {netns} {} {}", program.display(), args.join(" ")),
             source,
@@ -96,6 +108,19 @@ impl Process {
         Err(LabError::Unready(format!("{} was not ready within {seconds} s{}", self.name, self.complaint())))
     }
 
+    /// Stops it where it is (SIGSTOP), or lets it go on (SIGCONT): one that spins must not take the time of others.
+    pub fn pause(&self, pause: bool) {
+        signal(self.child.id(), if pause { Signal::SIGSTOP } else { Signal::SIGCONT });
+    }
+
+    /// Memory that it holds now, in bytes (`VmRSS` of proc_pid_status(5)); 0 if it is gone.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let status = read(Path::new(&format!("/proc/{}/status", self.child.id())));
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+    }
+
     /// Its standard output so far.
     #[must_use]
     pub fn output(&self) -> String {
@@ -116,6 +141,7 @@ impl Process {
             return Some(status);
         }
         signal(self.child.id(), Signal::SIGTERM);
+        signal(self.child.id(), Signal::SIGCONT);
         let deadline = Instant::now() + STOP_TIMEOUT;
         while Instant::now() < deadline {
             if let Ok(Some(status)) = self.child.try_wait() {

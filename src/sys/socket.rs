@@ -93,6 +93,17 @@ pub fn take_error(socket: impl AsFd) -> io::Result<()> {
     }
 }
 
+/// Sends one frame by a bound packet socket, without waiting.
+///
+/// # Errors
+/// What `send` says; ENOBUFS or EAGAIN: there is no room now.
+pub fn send(socket: impl AsFd, frame: &[u8]) -> io::Result<()> {
+    // SAFETY: the frame is valid for the call.
+    let sent =
+        unsafe { libc::send(socket.as_fd().as_raw_fd(), frame.as_ptr().cast(), frame.len(), libc::MSG_DONTWAIT) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Tells the kernel to look at a transmit ring, without waiting (`sendto` of nothing). Returns the bytes that it took.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! One file per subcommand: from what was typed to a call, from its result to an exit code.
 
+pub mod bench;
 pub mod check;
 pub mod control;
 pub mod explain;

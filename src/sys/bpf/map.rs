@@ -15,7 +15,7 @@ pub struct Map {
 }
 
 impl Map {
-    fn create(kind: u32, name: &CStr, value_len: u32, entries: u32) -> Result<Self, Error> {
+    pub(super) fn create(kind: u32, name: &CStr, value_len: u32, entries: u32) -> Result<Self, Error> {
         super::quiet();
         // SAFETY: the name is a terminated string that outlives the call; null options are allowed.
         let fd = unsafe { sys::bpf_map_create(kind, name.as_ptr(), 4, value_len, entries, ptr::null()) };

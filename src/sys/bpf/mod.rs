@@ -5,15 +5,18 @@
 
 mod cls;
 mod link;
+mod live;
 mod map;
 mod program;
 mod query;
+mod words;
 
 pub use cls::{ClsFilter, remove_leftover};
 pub use link::Link;
 pub use map::{Map, PerCpuMap, SocketMap};
 pub use program::{Kind, Program};
 pub use query::{Attached, Mode, xdp_attached};
+pub use words::WordsMap;
 
 use std::io;
 
