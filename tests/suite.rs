@@ -12,6 +12,7 @@ mod fuzz;
 mod golden;
 mod import;
 mod import_live;
+mod inkernel;
 mod large;
 mod lifecycle;
 mod live;

@@ -30,6 +30,9 @@ const CHUNKS_LARGE: u32 = 64;
 /// How many workers these devices need: one for each queue of the device that has the most.
 #[must_use]
 pub fn workers(served: &[Served]) -> usize {
+    if !served.is_empty() && served.iter().all(|s| s.way.is_in_kernel()) {
+        return 0;
+    }
     served.iter().map(|s| s.queues).max().unwrap_or(1).max(1)
 }
 
@@ -53,6 +56,7 @@ pub fn missing(served: &[Served], workers: usize) -> Vec<Missing> {
         for (device, of) in served.iter().enumerate() {
             let has_queue = worker < of.queues;
             let roles: &[(Role, bool)] = match of.way {
+                Way::Xdp | Way::TcBpf => &[],
                 Way::AfXdp { .. } | Way::Tap(_) => &[(Role::Both, has_queue)],
                 Way::AfPacket => {
                     &[(Role::Receive, has_queue && of.wanted.receive), (Role::Transmit, of.wanted.transmit)]
@@ -107,7 +111,7 @@ fn frame_memory(missing: &[Missing], served: &[Served], config: &Config) -> Resu
     let rings = &config.rings;
     let per_port = |m: &Missing| match (&served[m.device].way, m.role) {
         (Way::AfXdp { .. }, _) => rings.fill + rings.rx + rings.tx,
-        (Way::AfPacket | Way::Tap(_), Role::Transmit) => 0,
+        (Way::AfPacket | Way::Tap(_), Role::Transmit) | (Way::Xdp | Way::TcBpf, _) => 0,
         (Way::AfPacket | Way::Tap(_), Role::Both | Role::Receive) => 4 * BURST_LEN as u32,
     };
     // What only transmits copies what it is handed.
@@ -155,6 +159,7 @@ fn open_port(missing: Missing, device: &Served, pool: &mut FramePool, config: &C
             let open = TapConfig { name: tap.name.clone(), mtu: device.mtu, merge: true };
             Ok(Port::Tap(host::netns::in_namespace(tap.netns.as_deref(), || Tap::open(&open))??))
         }
+        Way::Xdp | Way::TcBpf => unreachable!("what the kernel forwards by itself has no ports, see `missing`"),
     }
 }
 
@@ -229,6 +234,7 @@ fn lane(device: &Served, rules: &Rules<'_>) -> Lane {
         Way::AfXdp { .. } => OnPass::Stranded,
         Way::AfPacket => OnPass::KernelHasIt,
         Way::Tap(_) => OnPass::NoStack,
+        Way::Xdp | Way::TcBpf => OnPass::KernelHasIt,
     };
     Lane { hook, mac: device.mac, on_pass }
 }
