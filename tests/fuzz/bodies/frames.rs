@@ -123,6 +123,7 @@ fn headers(frame: &[u8]) {
                 mark: 0,
                 priority: 0,
                 queue_mapping: 0,
+                offload: viscum::types::Offload::default(),
             };
             let _any = Headers::parse(frame, &meta);
         }
