@@ -174,9 +174,14 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Whether `-br` ends here: of all kinds only flower can be listed so (`terse_dump`, cls_flower.c).
+    /// Whether `-br` tells of no filter of this prio: of all kinds only flower has a brief form (`terse_dump`, cls_flower.c).
+    fn hides(&self, proto: &Proto) -> bool {
+        self.options.brief && proto.kind != ProtoKind::Flower
+    }
+
+    /// Whether `-br` ends there. matchall counts on over what it could not tell (`mall_walk()`), the others do not.
     fn ends_at(&self, proto: &Proto) -> bool {
-        self.options.brief && !matches!(proto.kind, ProtoKind::Flower)
+        self.hides(proto) && proto.kind != ProtoKind::Matchall
     }
 }
 

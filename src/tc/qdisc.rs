@@ -1,5 +1,6 @@
 //! `tc qdisc`: the ingress and clsact hooks, and other qdiscs, which are only remembered. It changes no state.
 
+mod kinds;
 mod options;
 
 pub use options::Options;

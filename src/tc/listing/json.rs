@@ -36,7 +36,7 @@ impl Source<'_> {
                 }
             }
             ProtoKind::Flower | ProtoKind::Matchall | ProtoKind::Fw | ProtoKind::Basic => {
-                let entries = if self.ends_at(proto) { Vec::new() } else { proto.listed() };
+                let entries = if self.hides(proto) { Vec::new() } else { proto.listed() };
                 let _all = entries.into_iter().all(|e| push(self.node_json(proto, e)));
             }
         }

@@ -10,6 +10,7 @@ mod flower;
 mod kinds;
 mod marks;
 mod qdiscs;
+mod queues;
 mod shared;
 mod snapshot;
 mod standalone;
