@@ -6,7 +6,7 @@ use std::time::Duration;
 use viscum::app::replay::{Engine, Form};
 use viscum::ebpf::{Target, steer, takes};
 use viscum::tc::{AnyDevice, Store, parse_script};
-use viscum::types::{DeviceId, PacketMeta, PacketType, Topology};
+use viscum::types::{DeviceId, Offload, PacketMeta, PacketType, Topology};
 use viscum::wire::{Headers, headers::Transport};
 
 use super::choices::Choices;
@@ -123,7 +123,7 @@ fn headers(frame: &[u8]) {
                 mark: 0,
                 priority: 0,
                 queue_mapping: 0,
-                offload: viscum::types::Offload::default(),
+                offload: Offload::NONE,
             };
             let _any = Headers::parse(frame, &meta);
         }
