@@ -11,6 +11,8 @@ mod forward;
 mod golden;
 mod import;
 mod import_live;
+mod inkernel;
+mod large;
 mod lifecycle;
 mod live;
 mod support;

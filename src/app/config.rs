@@ -22,6 +22,10 @@ pub enum Mode {
     AfXdp,
     /// AF_PACKET.
     AfPacket,
+    /// The rules as an XDP program: the kernel forwards by itself.
+    Xdp,
+    /// The rules as a program at tc's hooks: the kernel forwards by itself.
+    TcBpf,
 }
 
 impl Mode {
@@ -32,17 +36,20 @@ impl Mode {
             Self::Auto => "auto",
             Self::AfXdp => "af-xdp",
             Self::AfPacket => "af-packet",
+            Self::Xdp => "xdp",
+            Self::TcBpf => "tc-bpf",
         }
     }
 
     /// The modes that forward, each by one way.
-    pub const FORWARDING: &[Self] = &[Self::AfXdp, Self::AfPacket];
+    pub const FORWARDING: &[Self] = &[Self::AfXdp, Self::AfPacket, Self::Xdp, Self::TcBpf];
 
     /// Whether worker threads forward.
     #[must_use]
     pub const fn has_workers(self) -> bool {
         match self {
             Self::Auto | Self::AfXdp | Self::AfPacket => true,
+            Self::Xdp | Self::TcBpf => false,
         }
     }
 
@@ -50,8 +57,8 @@ impl Mode {
     #[must_use]
     pub const fn needs_napi(self) -> bool {
         match self {
-            Self::AfPacket => true,
-            Self::Auto | Self::AfXdp => false,
+            Self::AfPacket | Self::TcBpf => true,
+            Self::Auto | Self::AfXdp | Self::Xdp => false,
         }
     }
 }

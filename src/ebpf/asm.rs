@@ -8,6 +8,10 @@ pub use super::insn::{Alu, Cond, Helper, Insn, MapRef, Reg, Size};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Label(usize);
 
+/// A place in the program that jumps go back to.
+#[derive(Clone, Copy, Debug)]
+pub struct LoopStart(usize);
+
 /// Why a program cannot be put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooFar {
@@ -31,6 +35,8 @@ pub struct Asm {
     labels: Vec<Option<usize>>,
     /// Jumps to each place that is not bound yet.
     pending: BTreeMap<Label, Vec<usize>>,
+    /// Calls of each subprogram that is not bound yet.
+    calls: BTreeMap<Label, Vec<usize>>,
     referenced: Vec<bool>,
     dead: bool,
     too_far: Option<TooFar>,
@@ -39,6 +45,7 @@ pub struct Asm {
 /// After how many instructions a jump gets a stepping stone; half of what it can cross.
 const RELAY_DISTANCE: usize = 16_000;
 const PSEUDO_MAP_FD: u8 = 1;
+const PSEUDO_CALL: u8 = 1;
 const SRC_REGISTER: u8 = 0x08;
 const CLASS_JMP: u8 = 0x05;
 const CLASS_JMP32: u8 = 0x06;
@@ -70,8 +77,45 @@ impl Asm {
         for at in self.pending.remove(&label).unwrap_or_default() {
             self.resolve(at);
         }
+        for at in self.calls.remove(&label).unwrap_or_default() {
+            self.text.insns[at].imm = (self.text.insns.len() - at - 1) as i32;
+        }
         if self.referenced[label.0] {
             self.dead = false;
+        }
+    }
+
+    /// How many instructions there are so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.text.insns.len()
+    }
+
+    /// Whether there is none yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.text.insns.is_empty()
+    }
+
+    /// A place that jumps go back to: here.
+    #[must_use]
+    pub fn loop_start(&self) -> LoopStart {
+        LoopStart(self.text.insns.len())
+    }
+
+    /// `if dst cond imm goto start`, on 64 bits. The verifier wants to see that it ends.
+    pub fn jump_back(&mut self, cond: Cond, dst: Reg, imm: i32, start: LoopStart) {
+        let distance = (self.text.insns.len() + 1 - start.0) as i16;
+        self.push(CLASS_JMP | cond as u8, dst, 0, -distance, imm);
+    }
+
+    /// Calls a subprogram: arguments R1 to R5, result R0; R1 to R5 are lost. It is bound behind the main program.
+    pub fn call_sub(&mut self, sub: Label) {
+        assert!(self.labels[sub.0].is_none(), "subprograms come behind their callers");
+        if !self.dead {
+            self.calls.entry(sub).or_default().push(self.text.insns.len());
+            self.referenced[sub.0] = true;
+            self.push(0x85, Reg::R0, PSEUDO_CALL, 0, 0);
         }
     }
 
@@ -135,6 +179,11 @@ impl Asm {
         self.push(0x07 | op as u8 | SRC_REGISTER, dst, src as u8, 0, 0);
     }
 
+    /// `dst = dst op src`, 32 bits, upper half cleared.
+    pub fn alu32(&mut self, op: Alu, dst: Reg, src: Reg) {
+        self.push(0x04 | op as u8 | SRC_REGISTER, dst, src as u8, 0, 0);
+    }
+
     /// `dst = imm`.
     pub fn mov_imm(&mut self, dst: Reg, imm: i32) {
         self.alu_imm(Alu::Mov, dst, imm);
@@ -153,6 +202,11 @@ impl Asm {
     /// Turns the lower 32 bits from network into host order, and clears the rest.
     pub fn be32(&mut self, dst: Reg) {
         self.push(0xdc, dst, 0, 0, 32);
+    }
+
+    /// `*(size *)(dst + off) = imm`.
+    pub fn store_imm(&mut self, size: Size, dst: Reg, off: i16, imm: i32) {
+        self.push(0x62 | size.bits(), dst, 0, off, imm);
     }
 
     /// `dst = *(size *)(src + off)`.
@@ -211,7 +265,7 @@ impl Asm {
     /// # Errors
     /// If a jump would cross more than 32,767 instructions: see [`Asm::relay`].
     pub fn finish(self) -> Result<Text, TooFar> {
-        assert!(self.pending.is_empty(), "every label that is jumped to is bound");
+        assert!(self.pending.is_empty() && self.calls.is_empty(), "every label that is jumped to or called is bound");
         self.too_far.map_or(Ok(self.text), Err)
     }
 }

@@ -15,7 +15,7 @@ use crate::rules::ActionWord;
 /// Slots in one block: 16 KiB, half of the most that the kernel gives one CPU in one piece (`PCPU_MIN_UNIT_SIZE`).
 pub const BLOCK_WORDS: usize = 2048;
 /// Blocks that a program may use.
-pub(super) const BLOCKS_MAX: usize = 64;
+pub(super) const BLOCKS_MAX: usize = 512;
 
 /// Slots that every program has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use super::steer::Target;
 use crate::types::ethertype;
 
 /// `MAX_FLOW_DISSECT_HDRS`: how many further headers the dissector goes to.
-const HEADERS_MAX: usize = 15;
-const MPLS_IN_IP: u32 = 137;
+pub(super) const HEADERS_MAX: usize = 15;
+pub(super) const MPLS_IN_IP: u32 = 137;
 /// Values of [`slot::FOUND`]: which addresses were found.
 pub(super) const FOUND_IPV4: i32 = 1;
 /// See [`FOUND_IPV4`].

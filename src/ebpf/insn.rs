@@ -58,6 +58,7 @@ pub enum Alu {
     And = 0x50,
     Lsh = 0x60,
     Rsh = 0x70,
+    Xor = 0xa0,
     Mov = 0xb0,
 }
 
@@ -82,14 +83,32 @@ pub enum Helper {
     MapLookup = 1,
     /// `bpf_ktime_get_ns()`.
     KtimeNs = 5,
+    /// `bpf_skb_store_bytes(skb, offset, from, len, flags)`.
+    SkbStoreBytes = 9,
+    /// `bpf_clone_redirect(skb, ifindex, flags)`.
+    CloneRedirect = 13,
+    /// `bpf_skb_vlan_push(skb, proto, tci)`.
+    SkbVlanPush = 18,
+    /// `bpf_skb_vlan_pop(skb)`.
+    SkbVlanPop = 19,
     /// `bpf_redirect(ifindex, flags)`.
     Redirect = 23,
     /// `bpf_skb_load_bytes(skb, offset, to, len)`.
     SkbLoadBytes = 26,
+    /// `bpf_csum_diff(from, from_size, to, to_size, seed)`.
+    CsumDiff = 28,
+    /// `bpf_skb_change_type(skb, type)`.
+    SkbChangeType = 32,
+    /// `bpf_xdp_adjust_head(xdp, delta)`.
+    XdpAdjustHead = 44,
     /// `bpf_redirect_map(map, key, flags)`.
     RedirectMap = 51,
+    /// `bpf_ktime_get_coarse_ns()`, Linux 5.11.
+    KtimeCoarseNs = 160,
     /// `bpf_xdp_load_bytes(xdp, offset, to, len)`, Linux 5.18.
     XdpLoadBytes = 189,
+    /// `bpf_xdp_store_bytes(xdp, offset, from, len)`, Linux 5.18.
+    XdpStoreBytes = 190,
 }
 
 /// One instruction slot (a 64-bit load takes two).
@@ -125,4 +144,10 @@ pub enum MapRef {
     Counters,
     /// AF_XDP sockets by queue.
     Sockets,
+    /// What a forwarding program works on, per CPU.
+    Workspace,
+    /// Outgoing devices by their number in the program.
+    Devices,
+    /// Rules that are looked up.
+    Rules,
 }

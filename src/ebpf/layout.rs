@@ -128,7 +128,7 @@ impl Layout {
 }
 
 /// Whether a program can find what a key compares: keys of Ethernet, IP and ports in frames whose type is the filter's protocol.
-fn can_dissect(key: &FlowerKey, protocol: Protocol) -> Result<(), Reason> {
+pub(super) fn can_dissect(key: &FlowerKey, protocol: Protocol) -> Result<(), Reason> {
     let refuse = |key: &str| Err(Reason::FlowerKey { key: key.to_owned() });
     if let Some(more) = &key.more {
         let only = FlowerKey { more: Some(more.clone()), ..FlowerKey::default() };

@@ -1,16 +1,23 @@
 //! Programs into the kernel and onto devices, and their counts back. It decides nothing about frames.
 
-use std::collections::BTreeMap;
+pub mod forward;
+mod tally;
+
+pub use tally::Tally;
+
 use std::os::fd::BorrowedFd;
 
 use super::asm::{MapRef, Text};
 use super::count::{BLOCK_WORDS, SlotKind, Total};
+use super::forward::work::WORKSPACE_LEN;
 use super::steer::{Object, Target};
 use crate::limits::QUEUES_MAX;
-use crate::rules::CounterSource;
 use crate::sys::bpf::{
     ClsFilter, Error, Kind, Link, Mode, PerCpuMap, Program, SocketMap, remove_leftover, wait_for_running_programs,
 };
+
+/// Times of actions are milliseconds.
+pub(super) const NS_PER_MS: u64 = 1_000_000;
 
 /// Where an XDP program is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,62 +30,32 @@ pub enum XdpMode {
     Auto,
 }
 
-/// What programs counted: totals, and the ruleset's words of the frames that were passed (XDP only).
-#[derive(Clone, Debug, Default)]
-pub struct Tally {
-    /// Frames that the rules left to the kernel.
-    pub passed: u64,
-    /// Frames that the rules took.
-    pub taken: u64,
-    /// Of the taken, those that went to the kernel because their queue had no AF_XDP socket.
-    pub unserved: u64,
-    /// Words by number; joined as their kind wants.
-    pub words: BTreeMap<u32, (SlotKind, u64)>,
-}
-
-impl CounterSource for Tally {
-    fn word(&self, word: u32) -> u64 {
-        self.words.get(&word).map_or(0, |(_, value)| *value)
-    }
-}
-
-impl Tally {
-    /// Calls `each` with every word that was counted. Times of actions are among them (first and last use, in
-    /// milliseconds of CLOCK_MONOTONIC), which must not be added up: `Counters::merge` knows.
-    pub fn read(&self, each: &mut dyn FnMut(u32, u64)) {
-        for (word, (_, value)) in &self.words {
-            each(*word, *value);
-        }
-    }
-
-    fn join(&mut self, word: u32, kind: SlotKind, value: u64) {
-        let (_, joined) = self.words.entry(word).or_insert((kind, 0));
-        *joined = kind.join(*joined, value);
-    }
-}
-
 /// A program in the kernel with its counters.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub program: Program,
     counters: PerCpuMap,
-    words: Vec<super::CounterSlot>,
+    words: Vec<Option<super::CounterSlot>>,
+    nanoseconds: bool,
 }
 
 impl Loaded {
     pub fn new(object: &Object, kind: Kind, suffix: &str, sockets: Option<&SocketMap>) -> Result<Self, Error> {
         let counters = PerCpuMap::new(c"viscum_count", BLOCK_WORDS, object.counter_blocks())?;
-        let insns = with_maps(&object.text, &counters, sockets);
+        let workspace = PerCpuMap::new(c"viscum_work", WORKSPACE_LEN as usize / 8, 1)?;
+        let insns = with_maps(&object.text, &counters, &workspace, sockets);
         let program = Program::load(kind, suffix, &insns)?;
-        Ok(Self { program, counters, words: object.counter_words.clone() })
+        let (words, nanoseconds) = (object.counter_words.clone(), object.nanoseconds);
+        Ok(Self { program, counters, words, nanoseconds })
     }
 
     /// Adds what was counted so far.
     pub fn read_into(&self, tally: &mut Tally) -> Result<(), Error> {
         self.counters.read(&mut |slot, value| {
             if let Some(counter) = slot.checked_sub(Total::COUNT) {
-                if let Some(counter) = self.words.get(counter) {
-                    tally.join(counter.word, counter.kind, value);
+                if let Some(Some(counter)) = self.words.get(counter) {
+                    let time = self.nanoseconds && counter.kind != SlotKind::Sum;
+                    tally.join(counter.word, counter.kind, if time { value.div_ceil(NS_PER_MS) } else { value });
                 }
             } else if slot == Total::Passed.slot() {
                 tally.passed += value;
@@ -92,12 +69,14 @@ impl Loaded {
 }
 
 /// The instructions with the maps' descriptors in place.
-fn with_maps(text: &Text, counters: &PerCpuMap, sockets: Option<&SocketMap>) -> Vec<u64> {
+fn with_maps(text: &Text, counters: &PerCpuMap, workspace: &PerCpuMap, sockets: Option<&SocketMap>) -> Vec<u64> {
     let mut insns = text.insns.clone();
     for (at, map) in &text.maps {
         insns[*at].imm = match map {
             MapRef::Counters => counters.map().raw_fd(),
             MapRef::Sockets => sockets.expect("an XDP program comes with a socket map").map().raw_fd(),
+            MapRef::Workspace => workspace.map().raw_fd(),
+            MapRef::Devices | MapRef::Rules => panic!("steering uses none of these maps"),
         };
     }
     insns.into_iter().map(super::asm::Insn::raw).collect()

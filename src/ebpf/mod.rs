@@ -12,6 +12,7 @@ mod classify;
 mod count;
 mod dissect;
 mod ematch;
+pub mod forward;
 mod frame;
 mod insn;
 mod layout;

@@ -1,11 +1,15 @@
 //! What a program of ours cannot do, by name, with what to use instead. Values only.
 
+use crate::types::Direction;
+
 /// A rule (or a whole hook) that cannot become an eBPF program.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{device} ingress{place}: {reason}")]
+#[error("{device} {}{place}: {reason}", .direction.as_str())]
 pub struct Refusal {
     /// The device, as the rules name it.
     pub device: String,
+    /// Which of its hooks.
+    pub direction: Direction,
     /// ` chain C prio P handle H`, or nothing when it is the hook as a whole.
     pub place: String,
     /// Why, and what to do.
@@ -46,12 +50,6 @@ pub enum Reason {
         /// How the action list ends.
         control: String,
     },
-    /// A u32 link.
-    #[error(
-        "u32 `link` leads to another hash table, and a program cannot follow it yet. Write the filters of the linked table \
-         into this prio, with the keys of the link in each; or let the kernel's own tc do this device"
-    )]
-    Link,
     /// A flower key that the program in the kernel does not find.
     #[error(
         "flower compares {key}, which the program in the kernel does not look for (it finds MAC addresses, addresses, ports, \
@@ -116,6 +114,91 @@ pub enum Reason {
         /// How many.
         count: usize,
         /// How many the kernel takes.
+        limit: usize,
+    },
+    /// A kind of filter that forwarding programs (and such with u32 hash tables) do not know.
+    #[error(
+        "{kind} is a kind of filter that this program does not know. Write the rule with u32, flower or matchall, or use a mode with \
+         workers (and no u32 hash tables on this device)"
+    )]
+    Kind {
+        /// tc's name of the kind.
+        kind: &'static str,
+    },
+    /// gact random or police in a forwarding program.
+    #[error(
+        "{action} decides by chance or by what came before, which a program on each CPU by itself cannot do as the kernel does. \
+         Use `--mode af-xdp` or `--mode af-packet`, or let the kernel's own tc do this rule"
+    )]
+    NotByItself {
+        /// Its kind.
+        action: &'static str,
+    },
+    /// A mirror in XDP.
+    #[error(
+        "mirred mirror copies a frame, which an XDP program cannot do. Use `--mode tc-bpf`, or a mode with workers"
+    )]
+    MirrorInXdp,
+    /// The Ethernet header changed in XDP, and the frame is not taken.
+    #[error(
+        "{action} changes the Ethernet header and then leaves the frame to the kernel (`{control}`), which reads it behind XDP and \
+         before tc: it would be another frame. Redirect or drop it after the rewrite (new addresses may also be followed by \
+         `skbedit ptype host`), or use `--mode tc-bpf`"
+    )]
+    LinkThenPass {
+        /// Its kind.
+        action: &'static str,
+        /// How the action list ends.
+        control: String,
+    },
+    /// Tags changed, and other filters come.
+    #[error(
+        "vlan {op} changes tags and then goes on to other filters (`{control}`), which a program compares at fixed places. \
+         End with a redirect, a drop or pass, or use a mode with workers"
+    )]
+    TagsThenFilters {
+        /// `push`, `pop`, `modify`.
+        op: &'static str,
+        /// How the action list ends.
+        control: String,
+    },
+    /// pop_eth or push_eth.
+    #[error(
+        "vlan {op} makes a frame without or with a second Ethernet header, which no program can. Use a mode with workers"
+    )]
+    NoEthernet {
+        /// Which.
+        op: &'static str,
+    },
+    /// csum sctp.
+    #[error("csum sctp needs a CRC-32c, which no program can compute. Leave `sctp` away, or use a mode with workers")]
+    Sctp,
+    /// Egress rules on the device that XDP redirects to.
+    #[error(
+        "redirect to {device} would go past the rules at the egress of {device}: XDP knows no egress hook. Use `--mode tc-bpf`, \
+         or move those rules to an ingress"
+    )]
+    PastEgress {
+        /// The outgoing device.
+        device: String,
+    },
+    /// A device of another namespace at tc's hook.
+    #[error("{device} is in another network namespace, where a program at tc's hook cannot send to. Use `--mode xdp`")]
+    OtherNamespace {
+        /// The outgoing device.
+        device: String,
+    },
+    /// indev at egress.
+    #[error(
+        "indev at egress asks where a frame came in, which the program is not told. Match it at the ingress of that device"
+    )]
+    IndevAtEgress,
+    /// Too many outgoing devices.
+    #[error("the rules of this hook send to {count} devices; a program can hold {limit}. Use fewer")]
+    TooManyDevices {
+        /// How many.
+        count: usize,
+        /// How many fit.
         limit: usize,
     },
     /// Too many counters.

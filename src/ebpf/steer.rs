@@ -6,11 +6,12 @@ use super::asm::{Alu, Asm, Cond, Helper, Label, MapRef, Reg, Size, Text};
 use super::classify::Classify;
 use super::count::{BLOCK_WORDS, BLOCKS_MAX, CounterSlot, Slots, Total, count_total};
 use super::dissect::dissect;
+use super::forward::steering::{every_entry, steering};
 use super::frame::prologue;
-use super::layout::{Layout, slot};
+use super::layout::{Layout, can_dissect, slot};
 use super::refusal::{Reason, Refusal};
 use super::verdict::{check, reachable, refusal, takes};
-use crate::rules::{Hook, Ruleset};
+use crate::rules::{Classifier, Hook, Ruleset};
 use crate::types::{DeviceId, Direction};
 
 /// Which program is made.
@@ -29,8 +30,10 @@ pub struct Object {
     pub target: Target,
     /// The instructions and where map descriptors go.
     pub text: Text,
-    /// What the slots behind the totals count.
-    pub counter_words: Vec<CounterSlot>,
+    /// What the slots behind the totals count; `None`: nothing.
+    pub counter_words: Vec<Option<CounterSlot>>,
+    /// Times of actions are noted in nanoseconds, not milliseconds.
+    pub(super) nanoseconds: bool,
     /// Whether it takes any frame; if not, an XDP program only counts.
     pub takes: bool,
 }
@@ -67,9 +70,41 @@ pub fn steer(ruleset: &Ruleset, device: DeviceId, target: Target) -> Result<Obje
     let hook = ruleset.hook(device, Direction::Ingress).unwrap_or(&none);
     check(ruleset, hook, target)?;
     let takes = takes(ruleset, device);
-    let (text, counter_words) =
-        program(ruleset, hook, target, takes).map_err(|reason| refusal(ruleset, hook, None, reason))?;
-    Ok(Object { target, text, counter_words, takes })
+    let whole = |reason| refusal(ruleset, hook, None, reason);
+    if links(hook) {
+        check_keys(ruleset, hook)?;
+        let entries = every_entry(ruleset, hook);
+        let (text, counter_words) = steering(ruleset, hook, target, &entries).map_err(whole)?;
+        return Ok(Object { target, text, counter_words, nanoseconds: true, takes });
+    }
+    let (text, counter_words) = program(ruleset, hook, target, takes).map_err(whole)?;
+    let counter_words = counter_words.into_iter().map(Some).collect();
+    Ok(Object { target, text, counter_words, nanoseconds: false, takes })
+}
+
+/// Flower keys and kinds of filter that a program with links does not know.
+fn check_keys(ruleset: &Ruleset, hook: &Hook) -> Result<(), Refusal> {
+    for (chain, filter) in hook.chains.iter().flat_map(|(n, c)| c.filters.iter().map(move |f| (*n, f))) {
+        if let Classifier::Basic(rules) = &filter.classifier {
+            let reason = Reason::Kind { kind: filter.classifier.kind() };
+            let handle = rules.first().map_or(0, |r| r.handle);
+            return Err(refusal(ruleset, hook, Some((chain, filter, handle)), reason));
+        }
+        let Classifier::Flower(rules) = &filter.classifier else { continue };
+        for rule in rules {
+            can_dissect(&rule.key, filter.protocol)
+                .map_err(|reason| refusal(ruleset, hook, Some((chain, filter, rule.handle)), reason))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a frame can come to another hash table.
+fn links(hook: &Hook) -> bool {
+    hook.chains.values().flat_map(|c| &c.filters).any(|filter| match &filter.classifier {
+        Classifier::U32(nodes) => nodes.iter().any(|n| n.link.is_some()),
+        Classifier::Flower(_) | Classifier::Matchall(_) | Classifier::Fw(_) | Classifier::Basic(_) => false,
+    })
 }
 
 fn program(ruleset: &Ruleset, hook: &Hook, target: Target, takes: bool) -> Result<(Text, Vec<CounterSlot>), Reason> {
@@ -118,7 +153,7 @@ fn program(ruleset: &Ruleset, hook: &Hook, target: Target, takes: bool) -> Resul
     Ok((text, slots.used))
 }
 
-fn leave(asm: &mut Asm, target: Target) {
+pub(super) fn leave(asm: &mut Asm, target: Target) {
     asm.mov_imm(Reg::R0, if target == Target::Xdp { XDP_PASS } else { TCX_NEXT });
     asm.exit();
 }
@@ -130,7 +165,7 @@ fn now_ms(asm: &mut Asm) {
     asm.store(Size::D, Reg::R10, slot::NOW_MS, Reg::R0);
 }
 
-fn taken(asm: &mut Asm, target: Target) {
+pub(super) fn taken(asm: &mut Asm, target: Target) {
     count_total(asm, Total::Taken);
     match target {
         Target::Xdp => {

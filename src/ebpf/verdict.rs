@@ -92,10 +92,11 @@ pub(super) struct Rule<'a> {
 }
 
 /// The rules of a filter that can match at this device's ingress.
-pub(super) fn rules_of(filter: &Filter, device: DeviceId) -> Vec<Rule<'_>> {
+pub(super) fn rules_of<'a>(ruleset: &'a Ruleset, filter: &'a Filter, device: DeviceId) -> Vec<Rule<'a>> {
     match &filter.classifier {
-        Classifier::U32(nodes) => nodes
-            .iter()
+        Classifier::U32(nodes) => ruleset
+            .u32_nodes(nodes)
+            .into_iter()
             .filter(|n| mark_can_match(n) && node_acts(n, device))
             .map(|n| Rule { handle: n.handle, actions: &n.actions })
             .collect(),
@@ -134,7 +135,7 @@ pub(super) fn reachable(ruleset: &Ruleset, hook: &Hook) -> BTreeSet<Entry> {
             continue;
         }
         for filter in filters(hook, entry.chain) {
-            for rule in rules_of(filter, hook.device) {
+            for rule in rules_of(ruleset, filter, hook.device) {
                 if let End::Goto(chain) = listing(ruleset, rule.actions).end {
                     open.extend(goto(entry.depth, chain));
                 }
@@ -154,7 +155,7 @@ pub(super) fn filters(hook: &Hook, chain: u32) -> &[Filter] {
 pub fn takes(ruleset: &Ruleset, device: DeviceId) -> bool {
     let Some(hook) = ruleset.hook(device, Direction::Ingress) else { return false };
     reachable(ruleset, hook).iter().any(|entry| {
-        filters(hook, entry.chain).iter().flat_map(|f| rules_of(f, device)).any(|rule| {
+        filters(hook, entry.chain).iter().flat_map(|f| rules_of(ruleset, f, device)).any(|rule| {
             match listing(ruleset, rule.actions).end {
                 End::Take => true,
                 End::Goto(chain) => goto(entry.depth, chain).is_none(),
@@ -169,11 +170,6 @@ pub(super) fn check(ruleset: &Ruleset, hook: &Hook, target: Target) -> Result<()
     let chains: BTreeSet<u32> = reachable(ruleset, hook).iter().map(|e| e.chain).collect();
     for chain in chains {
         for filter in filters(hook, chain) {
-            if let Classifier::U32(nodes) = &filter.classifier {
-                if let Some(node) = nodes.iter().find(|n| n.link.is_some()) {
-                    return Err(refusal(ruleset, hook, Some((chain, filter, node.handle)), Reason::Link));
-                }
-            }
             if let Classifier::Basic(rules) = &filter.classifier {
                 let device = &ruleset.devices[hook.device.index()].name;
                 for rule in rules {
@@ -181,7 +177,7 @@ pub(super) fn check(ruleset: &Ruleset, hook: &Hook, target: Target) -> Result<()
                         .map_err(|reason| refusal(ruleset, hook, Some((chain, filter, rule.handle)), reason))?;
                 }
             }
-            for rule in rules_of(filter, hook.device) {
+            for rule in rules_of(ruleset, filter, hook.device) {
                 check_list(ruleset, rule.actions, target)
                     .map_err(|reason| refusal(ruleset, hook, Some((chain, filter, rule.handle)), reason))?;
             }
@@ -201,7 +197,7 @@ pub(super) fn refusal(ruleset: &Ruleset, hook: &Hook, rule: Option<(u32, &Filter
         };
         format!(" chain {chain} prio {} handle {handle}", filter.prio)
     });
-    Refusal { device: ruleset.devices[hook.device.index()].to_string(), place, reason }
+    Refusal { device: ruleset.devices[hook.device.index()].to_string(), direction: hook.direction, place, reason }
 }
 
 /// As tc prints it: table, bucket unless 0, node.
@@ -267,7 +263,7 @@ fn check_list(ruleset: &Ruleset, actions: &[ActionId], target: Target) -> Result
     Ok(())
 }
 
-fn control_name(control: Control) -> String {
+pub(super) fn control_name(control: Control) -> String {
     match control {
         Control::Pass => "pass".to_owned(),
         Control::Pipe => "pipe".to_owned(),

@@ -54,7 +54,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     fn step(&mut self, step: &Step, view: &mut View<'_, '_>) -> After {
         let base = step.counters;
         match step.op {
-            Op::Gact { control } => self.gact(base, view.bytes, control),
+            Op::Gact { control } => self.gact(base, view, control),
             Op::GactRandom { control, kind, other, val } => {
                 let hit = match kind {
                     RandomKind::Netrand => self.outlet.random_below(val) == 0,
@@ -63,7 +63,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
                         self.counters.get(base + ActionWord::STATE).is_multiple_of(u64::from(val))
                     }
                 };
-                self.gact(base, view.bytes, if hit { other } else { control })
+                self.gact(base, view, if hit { other } else { control })
             }
             Op::Redirect { direction, device } => self.redirect(base, view, direction, device),
             Op::Mirror { direction, device, control } => self.mirror(base, view, direction, device, control),
@@ -74,7 +74,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
                     set_mac(view.packet.data_mut(), dmac, smac, etype);
                     forget_overwritten(view);
                 }
-                self.skbmod(base, view.bytes, fits, control)
+                self.skbmod(base, view, fits, control)
             }
             Op::SwapMac { control } => {
                 let fits = mac_is_writable(view.packet, view.place.direction);
@@ -83,15 +83,15 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
                     destination.swap_with_slice(&mut rest[..6]);
                     forget_overwritten(view);
                 }
-                self.skbmod(base, view.bytes, fits, control)
+                self.skbmod(base, view, fits, control)
             }
             Op::Ecn { control } => {
                 let fits = ecn(view.packet);
-                self.skbmod(base, view.bytes, fits, control)
+                self.skbmod(base, view, fits, control)
             }
-            Op::SkbmodShot => self.skbmod(base, view.bytes, false, Control::Shot),
+            Op::SkbmodShot => self.skbmod(base, view, false, Control::Shot),
             Op::Pedit { edits, control } => {
-                self.counters.count_action(base, view.bytes);
+                self.count(base, view);
                 let (data, meta) = view.packet.parts_mut();
                 pedit::apply(data, meta, edits.of(&self.plan.edits));
                 view.headers = None;
@@ -102,15 +102,20 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
             Op::Nat { rule, control } => self.nat(base, view, rule, control),
             Op::Police(number) => self.police(base, view, number),
             Op::Count { control } => {
-                self.counters.count_action(base, view.bytes);
+                self.count(base, view);
                 After::Control(control)
             }
         }
     }
 
+    /// `bstats_update()`, include/net/sch_generic.h: a super-frame counts as the segments that it stands for.
+    pub(super) fn count(&mut self, base: u32, view: &View<'_, '_>) {
+        self.counters.count_packets(base, view.bytes, view.packets);
+    }
+
     /// `tcf_csum_act()`, net/sched/act_csum.c. With control `drop` it fails before anything is computed.
     fn csum(&mut self, base: u32, view: &mut View<'_, '_>, update: Checksums, control: Control) -> After {
-        self.counters.count_action(base, view.bytes);
+        self.count(base, view);
         let start = match view.place.direction {
             Direction::Ingress => usize::from(view.packet.meta.network),
             Direction::Egress => 0,
@@ -127,10 +132,11 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
 
     /// `tcf_nat_act()`, net/sched/act_nat.c. With control `drop` nothing is translated.
     fn nat(&mut self, base: u32, view: &mut View<'_, '_>, rule: NatRule, control: Control) -> After {
-        self.counters.count_action(base, view.bytes);
+        self.count(base, view);
         view.headers = None;
-        let network = usize::from(view.packet.meta.network);
-        if control != Control::Shot && nat::translate(view.packet.data_mut(), network, rule) {
+        let (data, meta) = view.packet.parts_mut();
+        let (network, partial) = (usize::from(meta.network), meta.offload.checksum.is_some());
+        if control != Control::Shot && nat::translate(data, network, rule, partial) {
             return After::Control(control);
         }
         self.counters.add(base + ActionWord::DROPS, 1);
@@ -138,8 +144,8 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     }
 
     /// The end of `tcf_gact_act()`, net/sched/act_gact.c.
-    fn gact(&mut self, base: u32, bytes: u64, control: Control) -> After {
-        self.counters.count_action(base, bytes);
+    fn gact(&mut self, base: u32, view: &View<'_, '_>, control: Control) -> After {
+        self.count(base, view);
         if control == Control::Shot {
             self.counters.add(base + ActionWord::DROPS, 1);
         }
@@ -147,8 +153,8 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     }
 
     /// Counts as `tcf_skbmod_act()`, net/sched/act_skbmod.c; what does not fit is dropped.
-    fn skbmod(&mut self, base: u32, bytes: u64, fits: bool, control: Control) -> After {
-        self.counters.count_action(base, bytes);
+    fn skbmod(&mut self, base: u32, view: &View<'_, '_>, fits: bool, control: Control) -> After {
+        self.count(base, view);
         if fits {
             return After::Control(control);
         }
@@ -158,7 +164,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
 
     /// `tcf_skbedit_act()`, net/sched/act_skbedit.c.
     fn skbedit(&mut self, base: u32, view: &mut View<'_, '_>, edit: &Edit, control: Control) -> After {
-        self.counters.count_action(base, view.bytes);
+        self.count(base, view);
         let (data, meta) = view.packet.parts_mut();
         if let Some(priority) = edit.priority {
             meta.priority = priority;
@@ -182,7 +188,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
         if view.place.nest >= MIRRED_NEST_MAX {
             return After::Shot(DropReason::MirredLoop);
         }
-        self.counters.count_action(base, view.bytes);
+        self.count(base, view);
         if !self.outlet.is_up(device) {
             self.counters.add(base + ActionWord::OVERLIMITS, 1);
             return After::Shot(DropReason::TargetDown);
@@ -202,7 +208,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
         if view.place.nest >= MIRRED_NEST_MAX {
             return After::Shot(DropReason::MirredLoop);
         }
-        self.counters.count_action(base, view.bytes);
+        self.count(base, view);
         let mut overlimits = Overlimits::default();
         overlimits.push(base + ActionWord::OVERLIMITS, Direction::Egress);
         let copy = if self.outlet.is_up(device) { self.outlet.copy(view.packet.data()) } else { None };

@@ -9,14 +9,21 @@ use crate::types::Direction;
 
 impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     pub(super) fn police(&mut self, base: u32, view: &View<'_, '_>, number: u32) -> After {
-        self.counters.count_action(base, view.bytes);
+        self.count(base, view);
         let Policer { mtu, exceed, conform, buckets } = &self.plan.policers[number as usize];
-        // The MTU counts the MAC header, the rate does not at ingress.
+        // The MTU counts the MAC header, the rate does not at ingress. Of a super-frame it counts one segment
+        // (`tcf_police_mtu_check()`); the rate counts all of it, as one packet.
         let header = match view.place.direction {
             Direction::Ingress => u64::from(view.packet.meta.network),
             Direction::Egress => 0,
         };
-        if view.bytes + header <= u64::from(*mtu) {
+        let len = view
+            .packet
+            .meta
+            .offload
+            .segments(view.packet.data())
+            .map_or(view.bytes + header, |segments| (segments.header_len + segments.size) as u64);
+        if len <= u64::from(*mtu) {
             let Some(buckets) = buckets else { return After::Control(*conform) };
             if self.counters.take_tokens(base, number, buckets, view.bytes as u32) {
                 return self.police_end(base, *conform);

@@ -69,6 +69,8 @@ pub(super) struct View<'a, 'p> {
     pub place: Place,
     /// What counts as the frame's length here: fixed when the hook is entered.
     pub bytes: u64,
+    /// What it counts as: the segments of a super-frame (`gso_segs`), else 1. Fixed as well.
+    pub packets: u64,
     /// Found when the first flower filter asks. Forgotten by the actions that change headers.
     pub headers: Option<Headers>,
 }
@@ -144,11 +146,15 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
         let plan = self.plan;
         let Some(index) = plan.hook(place.device, place.direction) else { return After::Control(Control::Pass) };
         let len = packet.frame().len();
-        let bytes = match place.direction {
-            Direction::Ingress => len - usize::from(packet.meta.network),
-            Direction::Egress => len,
+        let segments = packet.meta.offload.segments(packet.data());
+        let bytes = match (place.direction, segments) {
+            (Direction::Ingress, _) => len - usize::from(packet.meta.network),
+            (Direction::Egress, None) => len,
+            // As on the wire, with headers for each (`qdisc_pkt_len_init()`).
+            (Direction::Egress, Some(segments)) => len + (segments.count - 1) * segments.header_len,
         };
-        let mut view = View { packet, place, bytes: bytes as u64, headers: None };
+        let packets = segments.map_or(1, |segments| segments.count as u64);
+        let mut view = View { packet, place, bytes: bytes as u64, packets, headers: None };
         self.classify(&plan.hooks[index.0 as usize], &mut view)
     }
 

@@ -13,7 +13,7 @@ const ADDRESSES_LEN: usize = 12;
 
 impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
     pub(super) fn vlan(&mut self, base: u32, view: &mut View<'_, '_>, op: VlanOp, control: Control) -> After {
-        self.counters.count_action(base, view.bytes);
+        self.count(base, view);
         view.headers = None;
         match change(view.packet, op) {
             Ok(()) => After::Control(control),

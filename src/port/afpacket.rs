@@ -4,15 +4,19 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use super::afpacket_rx::{self, Progress, Taken};
-use super::{Batch, Frame, FramePool, PortError, PortStats};
-use crate::limits::{ETHERNET_LEN, VLAN_TAG_LEN};
-use crate::sys::packet::{RingConfig, RingSocket, SetupError};
+use super::afpacket_rx::{self, Content, copy, make_whole};
+use super::device::{explain, fits_device, refusal};
+use super::gro::Merger;
+use super::{Batch, Frame, FramePool, PortError, PortStats, vnet};
+use crate::limits::VLAN_TAG_LEN;
+use crate::sys::packet::{RingConfig, RingSocket, TX_FRAME_LEN_MAX};
 use crate::sys::{packet_abi as abi, socket};
-use crate::types::{DropReason, ethertype};
+use crate::types::{DropReason, Offload, VlanTag};
 
 /// System calls of one flush: each goes on where the last one stopped for lack of send buffer or at a frame that was refused.
 const KICKS_MAX: u32 = 8;
+/// Long frames of one receive: few, so that their chunks are used again while they are in the cache.
+pub(super) const LONG_PER_RECEIVE: usize = 4;
 /// How long [`AfPacket::drain`] waits for frames under way.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
 /// Empty receives between two looks at the socket's pending error.
@@ -27,7 +31,7 @@ pub struct PacketConfig {
     pub ifindex: u32,
     /// Its MTU, in bytes without MAC header and outer tag.
     pub mtu: u32,
-    /// Frames of the receive ring; 0: transmit only. At most 64 MiB are used (960 super-frames).
+    /// Frames of the receive ring; 0: transmit only. At most 64 MiB are used (32,768 frames).
     pub rx_ring_len: u32,
     /// Frames of the transmit ring; 0: receive only.
     pub tx_ring_len: u32,
@@ -35,6 +39,8 @@ pub struct PacketConfig {
     pub fanout: Option<u16>,
     /// Past the queueing discipline: faster, but the driver drops what it has no room for.
     pub qdisc_bypass: bool,
+    /// Frames of one TCP flow in a row leave as one super-frame.
+    pub merge: bool,
 }
 
 /// A port on a packet socket.
@@ -44,12 +50,12 @@ pub struct AfPacket {
     mtu: usize,
     stats: PortStats,
     rx_next: usize,
-    /// How far the super-frame at `rx_next`, which is still ours, was taken.
-    rx_progress: Progress,
     rx_empty: u32,
     tx_next: usize,
     /// Slots before `tx_next` that the kernel is not known to have taken.
     tx_queued: usize,
+    merge: bool,
+    merger: Merger,
     /// Not drained yet.
     open: bool,
 }
@@ -73,7 +79,6 @@ impl AfPacket {
             ifindex: config.ifindex,
             rx_ring_len: config.rx_ring_len,
             tx_ring_len: config.tx_ring_len,
-            tx_frame_len_max: mtu + ETHERNET_LEN + VLAN_TAG_LEN,
             fanout: config.fanout,
             qdisc_bypass: config.qdisc_bypass,
         })
@@ -84,10 +89,11 @@ impl AfPacket {
             mtu,
             stats,
             rx_next: 0,
-            rx_progress: Progress::default(),
             rx_empty: 0,
             tx_next: 0,
             tx_queued: 0,
+            merge: config.merge,
+            merger: Merger::new(config.merge),
             open: true,
         })
     }
@@ -98,9 +104,10 @@ impl AfPacket {
         if slot_count == 0 || !self.open {
             return;
         }
+        let mut long = 0;
         // Frames that are dropped do not fill the batch: the ring's length is the bound.
         for round in 0..slot_count {
-            if into.is_full() {
+            if into.is_full() || long == LONG_PER_RECEIVE {
                 return;
             }
             let Some(slot) = self.ring.rx_slot(self.rx_next) else {
@@ -109,16 +116,84 @@ impl AfPacket {
                 }
                 return;
             };
-            match afpacket_rx::take(slot, &mut self.rx_progress, pool, into, &mut self.stats) {
-                Taken::Whole => self.release_rx(),
-                Taken::Partly => return,
+            let taken = match afpacket_rx::content(&slot) {
+                Content::Own => Ok(None),
+                Content::Here { start, end } => copy(&slot, start, end, pool).map(Some),
+                Content::Queued { len } => {
+                    let (tag, outgoing) = (afpacket_rx::tag(&slot.header), slot.outgoing);
+                    long += 1;
+                    self.take_queued(len, tag, outgoing, pool)
+                }
+                Content::Lost(reason) => Err(reason),
+            };
+            match taken {
+                Ok(Some(frame)) => self.hand_out(frame, pool, into),
+                Ok(None) => {}
+                Err(DropReason::NoBuffer) => return,
+                Err(reason) => self.stats.drop_one(reason),
+            }
+            self.release_rx();
+        }
+    }
+
+    /// The frame that the slot had no room for, from the socket's queue straight into a chunk. Slots and queue are filled together and
+    /// in one order (`tpacket_rcv`), so it is the oldest there.
+    fn take_queued(
+        &mut self,
+        len: usize,
+        tag: Option<VlanTag>,
+        outgoing: bool,
+        pool: &mut FramePool,
+    ) -> Result<Option<Frame>, DropReason> {
+        let tag_len = if tag.is_some() { VLAN_TAG_LEN } else { 0 };
+        let mut header = vnet::Bytes::default();
+        let mut frame = match pool.alloc_for(tag_len + len) {
+            Ok(frame) if !outgoing => frame,
+            Err(DropReason::NoBuffer) if !outgoing => return Err(DropReason::NoBuffer),
+            other => {
+                other.into_iter().for_each(|frame| pool.free(frame));
+                let _dropped = self.receive_queued(&mut header, &mut []);
+                return if outgoing { Ok(None) } else { Err(DropReason::TooLong) };
+            }
+        };
+        let room = &mut pool.buffer_mut(&mut frame)[tag_len..tag_len + len];
+        match self.receive_queued(&mut header, room) {
+            Ok(got) if got == header.len() + len => make_whole(frame, &header, tag, len, pool).map(Some),
+            // Slots and queue do not agree: what is in the queue now belongs to slots that will find nothing there.
+            Ok(_) | Err(_) => {
+                pool.free(frame);
+                for _ in 0..self.ring.rx_slot_count() {
+                    if self.ring.receive_queued(&mut header, &mut []).is_err() {
+                        break;
+                    }
+                }
+                Err(DropReason::RxFull)
+            }
+        }
+    }
+
+    /// A device that went down leaves an error in the socket, which is reported once before the frames.
+    fn receive_queued(&self, header: &mut [u8], room: &mut [u8]) -> io::Result<usize> {
+        self.ring.receive_queued(header, room).or_else(|_| self.ring.receive_queued(header, room))
+    }
+
+    fn hand_out(&mut self, frame: Frame, pool: &mut FramePool, into: &mut Batch) {
+        let len = frame.len() as u64;
+        match into.push(frame) {
+            Ok(()) => {
+                self.stats.rx_frames += 1;
+                self.stats.rx_bytes += len;
+            }
+            Err(frame) => {
+                // Callers look for room first; if one day they do not, it is counted and not lost.
+                self.stats.drop_one(DropReason::NoBuffer);
+                pool.free(frame);
             }
         }
     }
 
     fn release_rx(&mut self) {
         self.ring.rx_release(self.rx_next);
-        self.rx_progress = Progress::default();
         self.rx_next = (self.rx_next + 1) % self.ring.rx_slot_count();
     }
 
@@ -132,31 +207,57 @@ impl AfPacket {
         }
     }
 
-    /// As `Port::transmit`: the frame is copied to the ring and freed.
+    /// As `Port::transmit`: the frame is copied to the ring, or sent at once if it is too long for that, and freed.
     ///
     /// # Errors
-    /// `TooLong`: beyond the MTU (an outer VLAN tag does not count); `Malformed`: no whole MAC header; `TxFull`.
+    /// `TooLong`: an ordinary frame beyond the MTU (an outer VLAN tag does not count); `Malformed`: no whole MAC header; `TxFull`;
+    /// for long frames also `TargetDown`, `TxError`.
     pub fn transmit(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), DropReason> {
-        let result = self.put(pool.data(&frame));
+        let (bytes, offload) = (pool.data(&frame), frame.offload);
+        let mut held = self.merge && self.open && self.merger.append(bytes, &offload);
+        if self.merge && self.open && !held {
+            self.send_held();
+            held = self.merger.begin(bytes, &offload);
+        }
+        let sent = if held { Ok(()) } else { self.send(bytes, &offload, 1) };
         pool.free(frame);
-        if let Err(reason) = result {
-            self.stats.drop_one(reason);
+        sent
+    }
+
+    fn send_held(&mut self) {
+        if let Some(ready) = self.merger.take() {
+            let _counted = self.send(&ready.buffer[..ready.len], &ready.offload, ready.count);
+            self.merger.done(ready);
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8], offload: &Offload, count: u32) -> Result<(), DropReason> {
+        let result = self.put(bytes, offload);
+        match result {
+            // Of those that were made into one, one is counted by whoever sends it.
+            Ok(()) => self.stats.tx_frames += u64::from(count - 1),
+            Err(reason) => self.stats.drops[reason.index()] += u64::from(count),
         }
         result
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
+    fn put(&mut self, bytes: &[u8], offload: &Offload) -> Result<(), DropReason> {
         if !self.open {
             return Err(DropReason::Shutdown);
         }
-        fits_device(bytes, self.mtu)?;
+        // Nobody compares a super-frame with an MTU (`packet_snd`, `__is_skb_forwardable`).
+        fits_device(bytes, if offload.gso.is_some() { usize::MAX / 2 } else { self.mtu })?;
         let slot_count = self.ring.tx_slot_count();
         if slot_count == 0 {
             return Err(DropReason::TxFull);
         }
-        if !self.ring.tx_submit(self.tx_next, bytes) {
-            self.flush();
-            if !self.ring.tx_submit(self.tx_next, bytes) {
+        let header = vnet::write(offload, bytes);
+        if bytes.len() > TX_FRAME_LEN_MAX {
+            return self.send_long(&header, bytes);
+        }
+        if !self.ring.tx_submit(self.tx_next, &header, bytes) {
+            self.kick();
+            if !self.ring.tx_submit(self.tx_next, &header, bytes) {
                 return Err(DropReason::TxFull);
             }
         }
@@ -165,8 +266,41 @@ impl AfPacket {
         Ok(())
     }
 
-    /// As `Port::flush`: one system call for all queued frames; more only if the kernel stopped on its way.
+    /// Straight from the chunk to the kernel's buffer; what is in the ring goes first.
+    fn send_long(&mut self, header: &vnet::Bytes, bytes: &[u8]) -> Result<(), DropReason> {
+        if self.tx_queued > 0 {
+            self.kick();
+            if self.tx_queued > 0 {
+                return Err(DropReason::TxFull);
+            }
+        }
+        self.stats.tx_wakeups += 1;
+        let sent = match self.ring.send_long(header, bytes) {
+            // Perhaps left from before, see `flush`.
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {
+                self.ring.take_sender_error();
+                self.ring.send_long(header, bytes)
+            }
+            sent => sent,
+        };
+        match sent {
+            Ok(()) => {
+                self.stats.tx_frames += 1;
+                self.stats.tx_bytes += bytes.len() as u64;
+                Ok(())
+            }
+            Err(error) => Err(refusal(&error)),
+        }
+    }
+
+    /// As `Port::flush`: also sends what was held to be merged with others.
     pub fn flush(&mut self) {
+        self.send_held();
+        self.kick();
+    }
+
+    /// One system call for all queued frames; more only if the kernel stopped on its way.
+    fn kick(&mut self) {
         let mut asked_again = false;
         for _ in 0..KICKS_MAX {
             if self.tx_queued == 0 {
@@ -227,6 +361,10 @@ impl AfPacket {
         self.open.then(|| self.ring.as_fd())
     }
 
+    pub(super) const fn stats_mut(&mut self) -> &mut PortStats {
+        &mut self.stats
+    }
+
     /// As `Port::stats`; also asks the kernel what its ring had no room for.
     pub fn stats(&mut self) -> PortStats {
         if let Ok(drops) = self.ring.take_rx_drops() {
@@ -238,10 +376,11 @@ impl AfPacket {
 
     /// As `Port::drain`: waits for frames under way; what is left in either ring is counted as `Shutdown`.
     pub fn drain(&mut self) {
+        self.flush();
         self.open = false;
         let end = Instant::now() + DRAIN_TIME_MAX;
         loop {
-            self.flush();
+            self.kick();
             let busy = (0..self.ring.tx_slot_count()).any(|i| self.ring.tx_status(i) != abi::TP_STATUS_KERNEL);
             if !busy || Instant::now() >= end {
                 break;
@@ -257,33 +396,6 @@ impl AfPacket {
             self.release_rx();
         }
     }
-}
-
-/// Whether a device with this MTU takes the frame: with a `virtio_net_hdr` the kernel does not check (`tpacket_snd`).
-pub(super) fn fits_device(frame: &[u8], mtu: usize) -> Result<(), DropReason> {
-    if frame.len() < ETHERNET_LEN {
-        return Err(DropReason::Malformed);
-    }
-    let tpid = u16::from_be_bytes([frame[12], frame[13]]);
-    let tag_len = if tpid == ethertype::VLAN || tpid == ethertype::QINQ { VLAN_TAG_LEN } else { 0 };
-    if frame.len() > mtu + ETHERNET_LEN + tag_len { Err(DropReason::TooLong) } else { Ok(()) }
-}
-
-fn explain(device: &str, error: SetupError) -> PortError {
-    let next = match error.source.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => "CAP_NET_RAW is needed: run as root or give the program this capability",
-        Some(libc::ENODEV | libc::ENXIO) => {
-            "the device is gone from this network namespace; `ip link` lists those that are there"
-        }
-        Some(libc::ENETDOWN) => "the device is down: `ip link set dev NAME up`",
-        Some(libc::EAFNOSUPPORT) => "this kernel has no AF_PACKET (CONFIG_PACKET); use AF_XDP or a tap",
-        Some(libc::ENOMEM | libc::ENOBUFS) => "the kernel has no memory for the rings; ask for shorter ones",
-        Some(libc::EEXIST | libc::EALREADY | libc::EINVAL) if error.step == "PACKET_FANOUT" => {
-            "another program uses this fanout group in another way; choose another number"
-        }
-        Some(_) | None => "the kernel may be too old for this option (5.0 or later is needed)",
-    };
-    PortError::Open { device: device.to_owned(), queue: None, what: error.step, source: error.source, next }
 }
 
 #[cfg(test)]

@@ -1,100 +1,96 @@
-//! One receive slot of AF_PACKET made into ordinary frames: tag inline, checksum whole, super-frames cut. It does no system call.
+//! One receive slot of AF_PACKET made into a frame: tag inline, what is left to the device noted. It does no system call.
 
-use super::{Batch, Frame, FramePool, PortStats};
+use super::{Frame, FramePool, vnet};
 use crate::limits::{ETHERNET_LEN, VLAN_TAG_LEN};
 use crate::sys::packet::RxSlot;
 use crate::sys::packet_abi as abi;
 use crate::types::{DropReason, VlanTag, ethertype};
-use crate::wire::segment::{Gso, GsoKind, segments};
 use crate::wire::{checksum, vlan};
 
-/// What became of a slot.
+/// What is in a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// It can go back to the kernel.
-    Whole,
-    /// There was no room for all of it: it must be looked at again.
-    Partly,
+pub(super) enum Content {
+    /// Nothing for us: this host sent it.
+    Own,
+    /// A frame, at this range of the slot's body.
+    Here { start: usize, end: usize },
+    /// The frame was too long for the slot: the socket's queue has it, with this length.
+    Queued { len: usize },
+    /// A frame that is lost.
+    Lost(DropReason),
 }
 
-/// How far a super-frame was taken.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Progress {
-    /// Its tag is back in place (in the slot: that must not happen twice).
-    tagged: bool,
-    /// Segments handed out.
-    segment: usize,
-}
-
-/// The fields of `struct virtio_net_hdr` (host order, as af_packet writes it on little and big endian alike) that matter.
-#[derive(Clone, Copy, Debug)]
-struct Vnet {
-    flags: u8,
-    gso_type: u8,
-    gso_size: u16,
-    csum_start: u16,
-    csum_offset: u16,
-}
-
-impl Vnet {
-    fn parse(bytes: &[u8]) -> Self {
-        let word = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
-        // hdr_len (at 2) is a hint and of no use.
-        Self { flags: bytes[0], gso_type: bytes[1], gso_size: word(4), csum_start: word(6), csum_offset: word(8) }
+/// Looks at a slot that the kernel has filled.
+pub(super) fn content(slot: &RxSlot<'_>) -> Content {
+    let header = &slot.header;
+    let queued = header.status & abi::TP_STATUS_COPY != 0;
+    if slot.outgoing && !queued {
+        return Content::Own;
     }
-}
-
-/// Takes what `into` and the pool have room for. `progress` is new for a slot not seen before.
-pub(super) fn take(
-    slot: RxSlot<'_>,
-    progress: &mut Progress,
-    pool: &mut FramePool,
-    into: &mut Batch,
-    stats: &mut PortStats,
-) -> Taken {
-    if slot.outgoing {
-        return Taken::Whole;
-    }
-    let header = slot.header;
     let start = usize::from(header.mac).saturating_sub(size_of::<abi::Tpacket2Hdr>());
     let end = start + header.snaplen as usize;
-    if header.snaplen < header.len {
-        stats.drop_one(DropReason::TooLong);
-        return Taken::Whole;
+    if queued {
+        Content::Queued { len: header.len as usize }
+    } else if header.snaplen < header.len {
+        // The socket's queue had no room.
+        Content::Lost(DropReason::RxFull)
+    } else if start < abi::VNET_HDR_LEN || end > slot.body.len() || end - start < ETHERNET_LEN {
+        Content::Lost(DropReason::Malformed)
+    } else {
+        Content::Here { start, end }
     }
-    if start < abi::VNET_HDR_LEN || end > slot.body.len() || end - start < ETHERNET_LEN {
-        stats.drop_one(DropReason::Malformed);
-        return Taken::Whole;
+}
+
+/// A copy of the frame in the slot, at this range of its body.
+///
+/// # Errors
+/// `NoBuffer`: try again later. Else the frame is lost.
+pub(super) fn copy(slot: &RxSlot<'_>, start: usize, end: usize, pool: &mut FramePool) -> Result<Frame, DropReason> {
+    let bytes = &slot.body[start..end];
+    let tag = tag(&slot.header);
+    let tag_len = if tag.is_some() { VLAN_TAG_LEN } else { 0 };
+    let mut frame = pool.alloc_for(tag_len + bytes.len())?;
+    pool.buffer_mut(&mut frame)[tag_len..tag_len + bytes.len()].copy_from_slice(bytes);
+    make_whole(frame, &slot.body[start - abi::VNET_HDR_LEN..start], tag, bytes.len(), pool)
+}
+
+/// Puts the tag before the frame of `len` bytes that stands behind the room for it, and notes what the header leaves to the device.
+///
+/// # Errors
+/// `Malformed`: the frame is freed.
+pub(super) fn make_whole(
+    mut frame: Frame,
+    header: &[u8],
+    tag: Option<VlanTag>,
+    len: usize,
+    pool: &mut FramePool,
+) -> Result<Frame, DropReason> {
+    let tag_len = if tag.is_some() { VLAN_TAG_LEN } else { 0 };
+    pool.set_len(&mut frame, tag_len + len);
+    if let Some(tag) = tag {
+        vlan::put_back(pool.data_mut(&mut frame), tag);
     }
-    let vnet = Vnet::parse(&slot.body[start - abi::VNET_HDR_LEN..start]);
-    let tag = tag(&header);
-    match vnet.gso_type & !abi::VNET_GSO_ECN {
-        abi::VNET_GSO_NONE => take_one(&slot.body[start..end], tag, vnet, pool, into, stats),
-        gso_type => {
-            let kind = match gso_type {
-                abi::VNET_GSO_TCPV4 => GsoKind::TcpV4,
-                abi::VNET_GSO_TCPV6 => GsoKind::TcpV6,
-                abi::VNET_GSO_UDP_L4 => GsoKind::UdpL4,
-                _unknown => {
-                    stats.drop_one(DropReason::Malformed);
-                    return Taken::Whole;
-                }
-            };
-            // The tag goes where the virtio_net_hdr is, so a later look finds that overwritten: only up to its last four bytes
-            // (csum_start, csum_offset), which a super-frame does not need.
-            let tagged = tag.map_or(start, |_| start - VLAN_TAG_LEN);
-            if let (Some(tag), false) = (tag, progress.tagged) {
-                vlan::put_back(&mut slot.body[tagged..end], tag);
-                progress.tagged = true;
-            }
-            let gso = Gso { kind, size: vnet.gso_size };
-            cut(&slot.body[tagged..end], gso, progress, pool, into, stats)
+    let offload = vnet::read(header, len).and_then(|mut offload| {
+        // A super-frame whose checksum is said to be there: each segment needs one of its own all the same.
+        if offload.gso.is_some() && offload.checksum.is_none() {
+            offload.checksum = Some(checksum::make_partial(pool.data_mut(&mut frame)).ok_or(DropReason::Malformed)?);
+        }
+        Ok(offload)
+    });
+    match offload {
+        Ok(offload) => {
+            frame.offload = offload;
+            Ok(frame)
+        }
+        Err(reason) => {
+            pool.free(frame);
+            Err(reason)
         }
     }
 }
 
 /// The tag that the kernel took off (`tpacket_rcv`); before 3.14 without its TPID.
-fn tag(header: &abi::Tpacket2Hdr) -> Option<VlanTag> {
+pub(super) fn tag(header: &abi::Tpacket2Hdr) -> Option<VlanTag> {
     if header.status & abi::TP_STATUS_VLAN_VALID == 0 {
         return None;
     }
@@ -102,82 +98,12 @@ fn tag(header: &abi::Tpacket2Hdr) -> Option<VlanTag> {
     Some(VlanTag { tpid: if has_tpid { header.vlan_tpid } else { ethertype::VLAN }, tci: header.vlan_tci })
 }
 
-fn take_one(
-    frame: &[u8],
-    tag: Option<VlanTag>,
-    vnet: Vnet,
-    pool: &mut FramePool,
-    into: &mut Batch,
-    stats: &mut PortStats,
-) -> Taken {
-    let tag_len = if tag.is_some() { VLAN_TAG_LEN } else { 0 };
-    let len = frame.len() + tag_len;
-    if len > pool.chunk_len() {
-        stats.drop_one(DropReason::TooLong);
-        return Taken::Whole;
-    }
-    let Some(mut chunk) = pool.alloc() else { return Taken::Partly };
-    let buffer = &mut pool.buffer_mut(&mut chunk)[..len];
-    buffer[tag_len..].copy_from_slice(frame);
-    // Before the tag is put in: csum_start counts from the untagged MAC header. A field that is not in the frame stays as it is.
-    if vnet.flags & abi::VNET_NEEDS_CSUM != 0 {
-        let _completed = checksum::complete_at(&mut buffer[tag_len..], vnet.csum_start, vnet.csum_offset);
-    }
-    if let Some(tag) = tag {
-        vlan::put_back(buffer, tag);
-    }
-    hand_out(chunk, len, pool, into, stats);
-    Taken::Whole
-}
-
-fn cut(
-    frame: &[u8],
-    gso: Gso,
-    progress: &mut Progress,
-    pool: &mut FramePool,
-    into: &mut Batch,
-    stats: &mut PortStats,
-) -> Taken {
-    let Ok(mut segmenter) = segments(frame, gso) else {
-        stats.drop_one(DropReason::Malformed);
-        return Taken::Whole;
-    };
-    segmenter.seek(progress.segment);
-    if segmenter.segment_len_max() > pool.chunk_len() {
-        stats.drops[DropReason::TooLong.index()] += segmenter.remaining() as u64;
-        return Taken::Whole;
-    }
-    while segmenter.remaining() > 0 {
-        if into.is_full() {
-            return Taken::Partly;
-        }
-        let Some(mut chunk) = pool.alloc() else { return Taken::Partly };
-        let len = segmenter.next_into(pool.buffer_mut(&mut chunk)).expect("the longest segment fits into a chunk");
-        hand_out(chunk, len, pool, into, stats);
-        progress.segment = segmenter.position();
-    }
-    Taken::Whole
-}
-
-fn hand_out(mut chunk: Frame, len: usize, pool: &mut FramePool, into: &mut Batch, stats: &mut PortStats) {
-    pool.set_len(&mut chunk, len);
-    match into.push(chunk) {
-        Ok(()) => {
-            stats.rx_frames += 1;
-            stats.rx_bytes += len as u64;
-        }
-        Err(chunk) => {
-            // Callers look for room first; if one day they do not, it is counted and not lost.
-            stats.drop_one(DropReason::NoBuffer);
-            pool.free(chunk);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::port::PoolConfig;
+    use crate::port::finish::Wire;
+    use crate::types::{Gso, GsoKind};
 
     const MAC: usize = 80;
 
@@ -186,19 +112,18 @@ mod tests {
         let builder = etherparse::PacketBuilder::ethernet2([2; 6], [4; 6]).ipv4([198, 18, 0, 1], [198, 18, 0, 2], 64);
         let mut frame = Vec::new();
         builder.tcp(1, 2, 1000, 64).write(&mut frame, &[7; 2500]).unwrap();
+        checksum::make_partial(&mut frame).unwrap();
         let mut body = vec![0; MAC - 32];
         body.extend(&frame);
         let vnet = [abi::VNET_NEEDS_CSUM, abi::VNET_GSO_TCPV4 | abi::VNET_GSO_ECN];
         body[MAC - 42..MAC - 40].copy_from_slice(&vnet);
-        body[MAC - 38..MAC - 36].copy_from_slice(&1000u16.to_ne_bytes());
+        for (at, word) in [(38, 1000u16), (36, 34), (34, 16)] {
+            body[MAC - at..MAC - at + 2].copy_from_slice(&word.to_ne_bytes());
+        }
         (body, frame.len())
     }
 
-    #[test]
-    fn a_tagged_super_frame_is_cut_over_several_receives_without_loss() {
-        let (mut body, len) = slot_body();
-        let mut pool = FramePool::new(PoolConfig { chunk_count: 1, chunk_len: 2048, umem: false }).unwrap();
-        let (mut stats, mut progress, mut into) = (PortStats::default(), Progress::default(), Batch::new());
+    fn slot(body: &mut [u8], len: usize) -> RxSlot<'_> {
         let header = abi::Tpacket2Hdr {
             status: abi::TP_STATUS_USER | abi::TP_STATUS_VLAN_VALID | abi::TP_STATUS_VLAN_TPID_VALID,
             len: len as u32,
@@ -208,41 +133,69 @@ mod tests {
             vlan_tpid: 0x88a8,
             ..abi::Tpacket2Hdr::default()
         };
-        let mut look = |pool: &mut FramePool, into: &mut Batch| {
-            let slot = RxSlot { header, outgoing: false, body: &mut body };
-            take(slot, &mut progress, pool, into, &mut stats)
-        };
-        // The tag is put back at the first look, even if there is no chunk yet: it must not be put back again.
-        let held = pool.alloc().unwrap();
-        assert_eq!(look(&mut pool, &mut into), Taken::Partly);
-        assert!(into.is_empty());
-        pool.free(held);
-        for (number, payload_len) in [1000usize, 1000, 500].into_iter().enumerate() {
-            let expected = if number == 2 { Taken::Whole } else { Taken::Partly };
-            assert_eq!(look(&mut pool, &mut into), expected);
-            let frame = into.pop().unwrap();
-            let bytes = pool.data(&frame);
-            assert_eq!(bytes[..18], [4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2, 0x88, 0xa8, 0x60, 7, 8, 0]);
-            let packet = etherparse::PacketHeaders::from_ethernet_slice(bytes).unwrap();
-            let Some(etherparse::TransportHeader::Tcp(tcp)) = &packet.transport else { panic!("no TCP") };
-            let Some(etherparse::NetHeaders::Ipv4(ip, _)) = &packet.net else { panic!("no IPv4") };
-            assert_eq!(tcp.sequence_number, 1000 + 1000 * number as u32);
-            assert_eq!(packet.payload.slice(), vec![7; payload_len]);
-            assert_eq!(tcp.checksum, tcp.calc_checksum_ipv4(ip, packet.payload.slice()).unwrap());
-            pool.free(frame);
-        }
-        assert_eq!((pool.outstanding(), stats.rx_frames, stats.drops.iter().sum::<u64>()), (0, 3, 0));
+        RxSlot { header, outgoing: false, body }
     }
 
     #[test]
-    fn what_was_cut_off_by_the_slot_is_counted() {
+    fn a_tagged_super_frame_is_taken_whole_and_what_it_stands_for_is_right() {
+        for needs_checksum in [true, false] {
+            let (mut body, len) = slot_body();
+            if !needs_checksum {
+                body[MAC - 42] = 0;
+            }
+            let mut pool =
+                FramePool::new(PoolConfig { chunk_count: 1, chunk_len: 2048, umem: false }).unwrap().with_large(1);
+            let slot = slot(&mut body, len);
+            let Content::Here { start, end } = content(&slot) else { panic!("{slot:?}") };
+            let frame = copy(&slot, start, end, &mut pool).unwrap();
+            assert_eq!(copy(&slot, start, end, &mut pool).unwrap_err(), DropReason::NoBuffer);
+            assert_eq!(frame.offload.gso, Some(Gso { kind: GsoKind::TcpV4, size: 1000, ecn: true }));
+            assert_eq!(frame.offload.segments(pool.data(&frame)).map(|s| (s.header_len, s.count)), Some((58, 3)));
+            let mut wire = Wire::of(frame);
+            for (number, payload_len) in [1000usize, 1000, 500].into_iter().enumerate() {
+                let frame = wire.next(&mut pool).unwrap().unwrap();
+                let bytes = pool.data(&frame);
+                assert_eq!(bytes[..18], [4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2, 0x88, 0xa8, 0x60, 7, 8, 0]);
+                let packet = etherparse::PacketHeaders::from_ethernet_slice(bytes).unwrap();
+                let Some(etherparse::TransportHeader::Tcp(tcp)) = &packet.transport else { panic!("no TCP") };
+                let Some(etherparse::NetHeaders::Ipv4(ip, _)) = &packet.net else { panic!("no IPv4") };
+                assert_eq!(tcp.sequence_number, 1000 + 1000 * number as u32);
+                assert_eq!(packet.payload.slice(), vec![7; payload_len]);
+                assert_eq!(tcp.checksum, tcp.calc_checksum_ipv4(ip, packet.payload.slice()).unwrap());
+                pool.free(frame);
+            }
+            assert!(wire.next(&mut pool).is_none());
+            assert_eq!(pool.outstanding(), 0);
+        }
+    }
+
+    #[test]
+    fn segments_that_find_no_chunk_are_counted() {
         let (mut body, len) = slot_body();
-        let mut pool = FramePool::new(PoolConfig { chunk_count: 1, chunk_len: 2048, umem: false }).unwrap();
-        let mut stats = PortStats::default();
-        let header =
-            abi::Tpacket2Hdr { len: len as u32 + 1, snaplen: len as u32, mac: 80, ..abi::Tpacket2Hdr::default() };
-        let slot = RxSlot { header, outgoing: false, body: &mut body };
-        let taken = take(slot, &mut Progress::default(), &mut pool, &mut Batch::new(), &mut stats);
-        assert_eq!((taken, stats.dropped(DropReason::TooLong)), (Taken::Whole, 1));
+        let mut pool =
+            FramePool::new(PoolConfig { chunk_count: 1, chunk_len: 2048, umem: false }).unwrap().with_large(1);
+        let slot = slot(&mut body, len);
+        let frame = copy(&slot, MAC - 32, MAC - 32 + len, &mut pool).unwrap();
+        let mut wire = Wire::of(frame);
+        let first = wire.next(&mut pool).unwrap().unwrap();
+        let lost = wire.next(&mut pool).unwrap().unwrap_err();
+        assert_eq!((lost.reason, lost.frames), (DropReason::NoBuffer, 2));
+        assert!(wire.next(&mut pool).is_none());
+        pool.free(first);
+        assert_eq!(pool.outstanding(), 0);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_in_the_queue_or_lost() {
+        let (mut body, len) = slot_body();
+        let mut slot = slot(&mut body, len);
+        slot.header.len += 1;
+        assert_eq!(content(&slot), Content::Lost(DropReason::RxFull));
+        slot.header.status |= abi::TP_STATUS_COPY;
+        assert_eq!(content(&slot), Content::Queued { len: len + 1 });
+        slot.header.mac = 36;
+        slot.header.status = abi::TP_STATUS_USER;
+        slot.header.len -= 1;
+        assert_eq!(content(&slot), Content::Lost(DropReason::Malformed), "no room for the virtio_net_hdr");
     }
 }

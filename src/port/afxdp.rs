@@ -7,10 +7,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use super::finish::Wire;
 use super::{Batch, Frame, FramePool, PortError, PortStats};
 use crate::limits::{BURST_LEN, DEVICE_NAME_LEN_MAX, RING_LEN_DEFAULT, RING_LEN_MAX, RING_LEN_MIN};
 use crate::sys::xsk::{Options, Parted, Socket, Statistics};
-use crate::types::DropReason;
+use crate::types::{DropReason, Offload};
 use crate::wire::checksum;
 
 /// Chunks that the fill rings leave for copies (mirror, frames from other workers).
@@ -140,12 +141,16 @@ impl AfXdp {
         let Some(socket) = &mut self.socket else { return };
         let (stats, complete) = (&mut self.stats, self.complete_partial);
         let had = socket.receive(&mut pool.region, into.room(), |region, mut chunk| {
+            let mut offload = Offload::NONE;
             if complete {
-                checksum::complete_partial(region.bytes_mut(&mut chunk));
+                offload.checksum = checksum::find_partial(region.bytes(&chunk));
+                if offload.checksum.is_none() {
+                    checksum::complete_partial(region.bytes_mut(&mut chunk));
+                }
             }
             stats.rx_frames += 1;
             stats.rx_bytes += chunk.len() as u64;
-            into.push(Frame(chunk)).expect("no more is received than the batch has room for");
+            into.push(Frame { chunk, offload }).expect("no more is received than the batch has room for");
         });
         socket.refill(&mut pool.region, SPARE_CHUNKS);
         if socket.receive_needs_wakeup() || (had == 0 && self.busy_poll) {
@@ -154,16 +159,42 @@ impl AfXdp {
         }
     }
 
+    /// A super-frame counts as taken if its first segment was.
     pub(super) fn transmit(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), DropReason> {
+        if frame.offload.is_none() && !pool.is_large(&frame) {
+            return self.queue(pool, frame);
+        }
+        let mut wire = Wire::of(frame);
+        let mut first = None;
+        while let Some(piece) = wire.next(pool) {
+            let queued = match piece {
+                Ok(piece) => match pool.move_to_small(piece) {
+                    Ok(piece) => self.queue(pool, piece),
+                    Err(reason) => {
+                        self.stats.drop_one(reason);
+                        Err(reason)
+                    }
+                },
+                Err(lost) => {
+                    self.stats.drops[lost.reason.index()] += lost.frames as u64;
+                    Err(lost.reason)
+                }
+            };
+            first.get_or_insert(queued);
+        }
+        first.unwrap_or(Ok(()))
+    }
+
+    fn queue(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), DropReason> {
         let len = frame.len() as u64;
         let Some(socket) = &mut self.socket else { return self.refuse(pool, frame, DropReason::Shutdown) };
-        let Err(chunk) = socket.queue(&mut pool.region, frame.0) else {
+        let Err(chunk) = socket.queue(&mut pool.region, frame.chunk) else {
             self.stats.tx_frames += 1;
             self.stats.tx_bytes += len;
             return Ok(());
         };
         let reason = self.stuck.unwrap_or(DropReason::TxFull);
-        self.refuse(pool, Frame(chunk), reason)
+        self.refuse(pool, Frame { chunk, offload: Offload::NONE }, reason)
     }
 
     fn refuse(&mut self, pool: &mut FramePool, frame: Frame, reason: DropReason) -> Result<(), DropReason> {
@@ -194,6 +225,10 @@ impl AfXdp {
             idle_kicks = if left == unsent { idle_kicks + 1 } else { 0 };
             unsent = left;
         }
+    }
+
+    pub(super) const fn stats_mut(&mut self) -> &mut PortStats {
+        &mut self.stats
     }
 
     pub(super) fn stats(&mut self) -> PortStats {

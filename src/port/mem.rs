@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 
+use super::finish::Wire;
 use super::{Batch, Frame, FramePool, PortStats};
 use crate::limits::RING_LEN_DEFAULT;
-use crate::types::DropReason;
+use crate::types::{DropReason, Offload};
 
 /// Frames to be received, and frames that were transmitted, as bytes.
 #[derive(Debug)]
 pub struct Mem {
-    incoming: VecDeque<Vec<u8>>,
+    incoming: VecDeque<(Vec<u8>, Offload)>,
     outgoing: VecDeque<Vec<u8>>,
     stats: PortStats,
     open: bool,
@@ -24,7 +25,12 @@ impl Mem {
 
     /// Adds a frame to be received.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.incoming.push_back(bytes.to_vec());
+        self.push_offloaded(bytes, Offload::NONE);
+    }
+
+    /// Adds a frame of which the sender left something to the device.
+    pub fn push_offloaded(&mut self, bytes: &[u8], offload: Offload) {
+        self.incoming.push_back((bytes.to_vec(), offload));
     }
 
     /// Takes the oldest transmitted frame.
@@ -34,9 +40,10 @@ impl Mem {
 
     pub(super) fn receive(&mut self, pool: &mut FramePool, into: &mut Batch) {
         while !into.is_full() {
-            let Some(bytes) = self.incoming.pop_front() else { return };
+            let Some((bytes, offload)) = self.incoming.pop_front() else { return };
             match pool.alloc_copy(&bytes) {
-                Ok(frame) => {
+                Ok(mut frame) => {
+                    frame.offload = offload;
                     self.stats.rx_frames += 1;
                     self.stats.rx_bytes += bytes.len() as u64;
                     into.push(frame).expect("the batch is not full: looked above");
@@ -54,19 +61,28 @@ impl Mem {
         } else {
             None
         };
-        if refused.is_none() {
-            self.stats.tx_frames += 1;
-            self.stats.tx_bytes += frame.len() as u64;
-            self.outgoing.push_back(pool.data(&frame).to_vec());
+        if let Some(reason) = refused {
+            pool.free(frame);
+            self.stats.drop_one(reason);
+            return Err(reason);
         }
-        pool.free(frame);
-        match refused {
-            None => Ok(()),
-            Some(reason) => {
-                self.stats.drop_one(reason);
-                Err(reason)
+        let mut wire = Wire::of(frame);
+        while let Some(piece) = wire.next(pool) {
+            match piece {
+                Ok(frame) => {
+                    self.stats.tx_frames += 1;
+                    self.stats.tx_bytes += frame.len() as u64;
+                    self.outgoing.push_back(pool.data(&frame).to_vec());
+                    pool.free(frame);
+                }
+                Err(lost) => self.stats.drops[lost.reason.index()] += lost.frames as u64,
             }
         }
+        Ok(())
+    }
+
+    pub(super) const fn stats_mut(&mut self) -> &mut PortStats {
+        &mut self.stats
     }
 
     pub(super) fn stats(&self) -> PortStats {

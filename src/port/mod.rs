@@ -1,23 +1,29 @@
 //! Frames in and out of one device: the kinds of ports behind one enum. A port does not classify and does not choose where frames go.
 //!
-//! A port hands out frames as they would be on the wire: whole checksums, VLAN tags inline, no super-frames.
+//! A port hands out frames as they would be on the wire, VLAN tags inline; what a sender left to the device (a checksum, to cut a
+//! super-frame) is noted beside the frame and goes on with it, or is done by the port that transmits and whose device cannot.
 
 mod afpacket;
 mod afpacket_rx;
 mod afxdp;
 mod batch;
+mod device;
 mod error;
+mod finish;
 mod frame;
+mod gro;
 mod mem;
 pub mod pcap;
 pub mod pcapng;
 mod pcapng_read;
 mod tap;
+mod vnet;
 
 pub use afpacket::{AfPacket, PacketConfig};
 pub use afxdp::{AfXdp, XdpConfig};
 pub use batch::Batch;
 pub use error::PortError;
+pub use finish::{Lost, Wire};
 pub use frame::{Frame, FramePool, PoolConfig};
 pub use mem::Mem;
 pub use pcap::{PcapError, PcapReader, PcapWriter};
@@ -71,7 +77,8 @@ impl Port {
         match self {
             Self::AfXdp(port) => port.flush(pool),
             Self::AfPacket(port) => port.flush(),
-            Self::Tap(_) | Self::Mem(_) => {}
+            Self::Tap(port) => port.flush(),
+            Self::Mem(_) => {}
         }
     }
 
@@ -104,6 +111,17 @@ impl Port {
             // They copy what they are handed.
             Self::AfPacket(_) | Self::Tap(_) | Self::Mem(_) => false,
         }
+    }
+
+    /// Counts frames that were meant for it and could not be made.
+    pub fn count_lost(&mut self, lost: Lost) {
+        let stats = match self {
+            Self::AfXdp(port) => port.stats_mut(),
+            Self::AfPacket(port) => port.stats_mut(),
+            Self::Tap(port) => port.stats_mut(),
+            Self::Mem(port) => port.stats_mut(),
+        };
+        stats.drops[lost.reason.index()] += lost.frames as u64;
     }
 
     /// The end of its use with `pool`, without waiting; what it holds in the pool's memory is counted as lost. To be followed by

@@ -1,14 +1,16 @@
-//! Frames of an existing tap device, one system call each. It creates no device and does not parse frames.
+//! Frames of an existing tap device, one system call each, super-frames whole. It creates no device and does not parse frames.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::afpacket::fits_device;
-use super::{Batch, Frame, FramePool, PortError, PortStats};
+use super::afpacket::LONG_PER_RECEIVE;
+use super::afpacket_rx::make_whole;
+use super::device::{fits_device, refusal};
+use super::gro::Merger;
+use super::{Batch, Frame, FramePool, PortError, PortStats, vnet};
 use crate::limits::BURST_LEN;
 use crate::sys::tap;
-use crate::types::DropReason;
+use crate::types::{DropReason, Offload};
 
 /// How to open a [`Tap`].
 #[derive(Clone, Debug)]
@@ -17,13 +19,17 @@ pub struct TapConfig {
     pub name: String,
     /// Its MTU, in bytes without MAC header and outer tag.
     pub mtu: u32,
+    /// Frames of one TCP flow in a row leave as one super-frame.
+    pub merge: bool,
 }
 
 /// A port on a tap.
 #[derive(Debug)]
 pub struct Tap {
-    file: File,
+    file: tap::Attached,
     mtu: usize,
+    merge: bool,
+    merger: Merger,
     stats: PortStats,
     open: bool,
 }
@@ -38,31 +44,38 @@ impl Tap {
         let found = nix::net::if_::if_nametoindex(config.name.as_str());
         found.map_err(|errno| explain(&config.name, "looking for the tap", errno.into()))?;
         let file = tap::attach(&config.name).map_err(|error| explain(&config.name, "attaching to the tap", error))?;
-        Ok(Self { file, mtu: config.mtu as usize, stats: PortStats::default(), open: true })
+        let (mtu, stats, merger) = (config.mtu as usize, PortStats::default(), Merger::new(config.merge));
+        Ok(Self { file, mtu, merge: config.merge, merger, stats, open: true })
     }
 
     /// As `Port::receive`.
     pub fn receive(&mut self, pool: &mut FramePool, into: &mut Batch) {
+        let mut long = 0;
         for _ in 0..BURST_LEN {
-            if into.is_full() || !self.open {
+            if into.is_full() || long == LONG_PER_RECEIVE || !self.open {
                 return;
             }
-            // Without a chunk the frame stays in the tap's queue.
-            let Some(mut chunk) = pool.alloc() else { return };
-            let read = self.file.read(pool.buffer_mut(&mut chunk));
+            // Nobody says before how long the next frame is. Without a chunk it stays in the tap's queue.
+            let Some(mut frame) = pool.alloc_large().or_else(|| pool.alloc()) else { return };
+            let mut header = vnet::Bytes::default();
+            let read = self.file.receive(&mut header, pool.buffer_mut(&mut frame));
             match read {
                 Ok(len) => {
-                    pool.set_len(&mut chunk, len);
-                    if let Err(chunk) = into.push(chunk) {
-                        self.stats.drop_one(DropReason::NoBuffer);
-                        pool.free(chunk);
-                        return;
+                    let taken = make_whole(frame, &header, None, len.saturating_sub(header.len()), pool);
+                    let taken = taken.and_then(|frame| match frame.len() <= pool.chunk_len() {
+                        true => pool.move_to_small(frame),
+                        false => Ok(frame),
+                    });
+                    match taken {
+                        Ok(frame) => {
+                            long += usize::from(frame.len() > pool.chunk_len());
+                            self.hand_out(frame, pool, into);
+                        }
+                        Err(reason) => self.stats.drop_one(reason),
                     }
-                    self.stats.rx_frames += 1;
-                    self.stats.rx_bytes += len as u64;
                 }
                 Err(error) => {
-                    pool.free(chunk);
+                    pool.free(frame);
                     match error.raw_os_error() {
                         // Longer than the chunk: the kernel has dropped it (`tun_put_user` could not copy all).
                         Some(libc::EFAULT) => self.stats.drop_one(DropReason::TooLong),
@@ -75,40 +88,72 @@ impl Tap {
         }
     }
 
-    /// As `Port::transmit`: written at once, and freed.
+    fn hand_out(&mut self, frame: Frame, pool: &mut FramePool, into: &mut Batch) {
+        let len = frame.len() as u64;
+        match into.push(frame) {
+            Ok(()) => {
+                self.stats.rx_frames += 1;
+                self.stats.rx_bytes += len;
+            }
+            Err(frame) => {
+                self.stats.drop_one(DropReason::NoBuffer);
+                pool.free(frame);
+            }
+        }
+    }
+
+    /// As `Port::transmit`: written at once or with the next flush, and freed.
     ///
     /// # Errors
     /// `TooLong`, `Malformed` as AF_PACKET's; `TargetDown`, `TxFull`, `TxError` by the kernel's answer.
     pub fn transmit(&mut self, pool: &mut FramePool, frame: Frame) -> Result<(), DropReason> {
-        let len = frame.len() as u64;
-        let result = self.put(pool.data(&frame));
+        let (bytes, offload) = (pool.data(&frame), frame.offload);
+        let mut held = self.merge && self.open && self.merger.append(bytes, &offload);
+        if self.merge && self.open && !held {
+            self.send_held();
+            held = self.merger.begin(bytes, &offload);
+        }
+        let sent = if held { Ok(()) } else { self.send(bytes, &offload, 1) };
         pool.free(frame);
+        sent
+    }
+
+    fn send_held(&mut self) {
+        if let Some(ready) = self.merger.take() {
+            let _counted = self.send(&ready.buffer[..ready.len], &ready.offload, ready.count);
+            self.merger.done(ready);
+        }
+    }
+
+    /// As `Port::flush`: sends what was held to be merged with others.
+    pub fn flush(&mut self) {
+        self.send_held();
+    }
+
+    fn send(&mut self, bytes: &[u8], offload: &Offload, count: u32) -> Result<(), DropReason> {
+        let len = bytes.len() as u64;
+        let result = self.put(bytes, offload);
         match result {
             Ok(()) => {
-                self.stats.tx_frames += 1;
+                self.stats.tx_frames += u64::from(count);
                 self.stats.tx_bytes += len;
             }
-            Err(reason) => self.stats.drop_one(reason),
+            Err(reason) => self.stats.drops[reason.index()] += u64::from(count),
         }
         result
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
+    fn put(&mut self, bytes: &[u8], offload: &Offload) -> Result<(), DropReason> {
         if !self.open {
             return Err(DropReason::Shutdown);
         }
-        fits_device(bytes, self.mtu)?;
+        fits_device(bytes, if offload.gso.is_some() { usize::MAX / 2 } else { self.mtu })?;
         self.stats.tx_wakeups += 1;
-        match self.file.write(bytes) {
-            Ok(written) if written == bytes.len() => Ok(()),
+        let header = vnet::write(offload, bytes);
+        match self.file.send(&header, bytes) {
+            Ok(written) if written == header.len() + bytes.len() => Ok(()),
             Ok(_part) => Err(DropReason::TxError),
-            Err(error) => Err(match error.raw_os_error() {
-                // `tun_get_user`: EIO if the device is down; EBADFD if it was deleted.
-                Some(libc::EIO | libc::EBADFD | libc::ENETDOWN) => DropReason::TargetDown,
-                Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => DropReason::TxFull,
-                Some(libc::EMSGSIZE) => DropReason::TooLong,
-                Some(_) | None => DropReason::TxError,
-            }),
+            Err(error) => Err(refusal(&error)),
         }
     }
 
@@ -118,6 +163,10 @@ impl Tap {
         self.open.then(|| self.file.as_fd())
     }
 
+    pub(super) const fn stats_mut(&mut self) -> &mut PortStats {
+        &mut self.stats
+    }
+
     /// As `Port::stats`. The kernel counts what it had no room for at the device (`tx_dropped`), not here.
     pub fn stats(&mut self) -> PortStats {
         self.stats.clone()
@@ -125,6 +174,7 @@ impl Tap {
 
     /// As `Port::drain`: nothing is under way, since every write was taken at once. What waits in the device stays there.
     pub fn drain(&mut self) {
+        self.flush();
         self.open = false;
     }
 }

@@ -316,7 +316,11 @@ fn a_partial_checksum_is_completed_if_asked() {
         packet[40..42].copy_from_slice(&pseudo.to_be_bytes());
         raw("pa").0.send_to(&packet, None).unwrap().unwrap();
         let count = receive_all(&mut a, &mut pool, 1, |pool, frame| {
+            assert_eq!(pool.data(&frame), packet, "left to whoever sends it on");
+            let mut wire = Wire::of(frame);
+            let frame = wire.next(pool).unwrap().unwrap();
             assert_eq!(pool.data(&frame), whole);
+            assert!(frame.offload.is_none() && wire.next(pool).is_none());
             pool.free(frame);
         });
         assert_eq!(count, 1);

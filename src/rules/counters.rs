@@ -89,8 +89,13 @@ pub trait CounterSink {
 
     /// Counts one execution of the action whose words start at `base`.
     fn count_action(&mut self, base: u32, bytes: u64) {
+        self.count_packets(base, bytes, 1);
+    }
+
+    /// As [`CounterSink::count_action`] for a super-frame that stands for so many packets.
+    fn count_packets(&mut self, base: u32, bytes: u64, packets: u64) {
         self.add(base + ActionWord::BYTES, bytes);
-        self.add(base + ActionWord::PACKETS, 1);
+        self.add(base + ActionWord::PACKETS, packets);
         let now_ms = self.now_ms();
         if self.get(base + ActionWord::FIRST_USED) == 0 {
             self.set(base + ActionWord::FIRST_USED, now_ms);

@@ -94,6 +94,24 @@ impl Ruleset {
 }
 
 impl Ruleset {
+    /// The nodes of a u32 filter's root table and of all tables that it links to, each table once.
+    #[must_use]
+    pub fn u32_nodes<'a>(&'a self, root: &'a [U32Node]) -> Vec<&'a U32Node> {
+        let mut found: Vec<&U32Node> = root.iter().collect();
+        let mut seen = vec![false; self.u32_tables.len()];
+        let mut open: Vec<u32> = links(root).collect();
+        while let Some(table) = open.pop() {
+            if std::mem::replace(&mut seen[table as usize], true) {
+                continue;
+            }
+            for bucket in &self.u32_tables[table as usize].buckets {
+                found.extend(bucket);
+                open.extend(links(bucket));
+            }
+        }
+        found
+    }
+
     /// The actions that a filter can run, those of linked u32 tables too, each table once.
     #[must_use]
     pub fn filter_actions(&self, filter: &Filter) -> Vec<ActionId> {

@@ -7,18 +7,26 @@ use std::sync::atomic::Ordering;
 use super::mmap::SharedMap;
 use super::packet_abi as abi;
 use super::socket;
-use crate::limits::{FRAME_LEN_MAX, VLAN_TAG_LEN};
+use crate::limits::VLAN_TAG_LEN;
 
-/// Length of a receive slot: a super-frame, what stands before it, and room for a second tag; whole pages.
-pub const RX_SLOT_LEN: usize = (FRAME_LEN_MAX + abi::RX_OFFSET_MAX + VLAN_TAG_LEN).next_multiple_of(4096);
-/// Receive slots per block: 15 × 17 pages use a mebibyte, which the kernel allocates at once, almost wholly.
-const RX_SLOTS_PER_BLOCK: usize = 15;
+/// Length of a slot, receive or transmit: an ordinary frame and what stands before it. Short, so that a ring stays in the cache; longer
+/// frames go through the socket itself, straight between the kernel's buffer and ours.
+pub const SLOT_LEN: usize = 2048;
+/// The longest frame that a transmit slot takes, in bytes.
+pub const TX_FRAME_LEN_MAX: usize = SLOT_LEN - abi::TX_OFFSET - abi::VNET_HDR_LEN;
+/// Receive slots per block: 64 KiB.
+const RX_SLOTS_PER_BLOCK: usize = 32;
 /// The most memory of one receive ring. Longer rings are shortened to it.
 pub const RX_RING_BYTES_MAX: usize = 64 << 20;
+/// What may wait in the queue of frames that are too long for a slot, in bytes as the kernel counts them.
+const RX_QUEUE_BYTES: i32 = 32 << 20;
+/// What may be under way of frames that are too long for a slot, in bytes as the kernel counts them.
+const TX_QUEUE_BYTES: i32 = 32 << 20;
 /// Aimed length of a transmit block.
 const TX_BLOCK_LEN: usize = 64 << 10;
 
-const _: () = assert!(RX_SLOT_LEN == 17 * 4096 && RX_SLOT_LEN.is_multiple_of(abi::TPACKET_ALIGNMENT));
+const _: () =
+    assert!(SLOT_LEN.is_multiple_of(abi::TPACKET_ALIGNMENT) && SLOT_LEN > abi::RX_OFFSET_MAX + 1514 + VLAN_TAG_LEN);
 
 /// What a ring socket is to be.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +37,6 @@ pub struct RingConfig {
     pub rx_ring_len: u32,
     /// Slots to transmit from; 0: receive only. Rounded up to whole blocks.
     pub tx_ring_len: u32,
-    /// The longest frame to transmit, in bytes with MAC header and tag.
-    pub tx_frame_len_max: usize,
     /// Fanout group to join.
     pub fanout: Option<u16>,
     /// Whether to transmit past the queueing discipline.
@@ -103,6 +109,8 @@ pub struct RingSocket {
     // Before the socket: unmapped first.
     map: SharedMap,
     socket: OwnedFd,
+    /// For frames that are too long for a transmit slot: a socket with a transmit ring sends from that only (`packet_sendmsg`).
+    sender: Option<OwnedFd>,
     rx: Layout,
     tx: Layout,
 }
@@ -129,21 +137,21 @@ impl RingSocket {
         if config.qdisc_bypass {
             set("PACKET_QDISC_BYPASS", abi::PACKET_QDISC_BYPASS, 1)?;
         }
+        set("PACKET_COPY_THRESH", abi::PACKET_COPY_THRESH, 1)?;
         let rx = Self::ask_rx(&socket, config.rx_ring_len as usize)?;
-        let tx_slot_len =
-            (abi::TX_OFFSET + abi::VNET_HDR_LEN + config.tx_frame_len_max).next_multiple_of(abi::TPACKET_ALIGNMENT);
-        let mut tx = Layout::new(tx_slot_len, (TX_BLOCK_LEN / tx_slot_len).max(1), config.tx_ring_len as usize);
+        if rx.slot_count > 0 {
+            buffer(&socket, "SO_RCVBUF", [libc::SO_RCVBUFFORCE, libc::SO_RCVBUF], RX_QUEUE_BYTES)?;
+        }
+        let mut tx = Layout::new(SLOT_LEN, TX_BLOCK_LEN / SLOT_LEN, config.tx_ring_len as usize);
         tx.start = rx.bytes();
         if tx.slot_count > 0 {
             at("PACKET_TX_RING", socket::set_option(&socket, abi::SOL_PACKET, abi::PACKET_TX_RING, tx.request()))?;
             // The send buffer bounds how many frames are under way; the ring shall be the only bound. Twice the payload, since
             // the kernel counts its own bookkeeping too. Without CAP_NET_ADMIN the system's limit stays, and flush copes.
             let bytes = i32::try_from(tx.bytes() * 2).unwrap_or(i32::MAX);
-            let forced = socket::set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes);
-            if forced.is_err() {
-                at("SO_SNDBUF", socket::set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes))?;
-            }
+            buffer(&socket, "SO_SNDBUF", [libc::SO_SNDBUFFORCE, libc::SO_SNDBUF], bytes)?;
         }
+        let sender = if tx.slot_count > 0 { Some(Self::open_sender(config)?) } else { None };
         let map = at("mmap", SharedMap::new(socket.as_fd(), rx.bytes() + tx.bytes()))?;
         let protocol = if rx.slot_count > 0 { abi::ETH_P_ALL } else { 0 };
         at("bind", socket::bind_packet(&socket, config.ifindex, protocol))?;
@@ -151,14 +159,26 @@ impl RingSocket {
             let value = u32::from(group) | abi::PACKET_FANOUT_HASH << 16;
             at("PACKET_FANOUT", socket::set_option(&socket, abi::SOL_PACKET, abi::PACKET_FANOUT, value))?;
         }
-        Ok(Self { map, socket, rx, tx })
+        Ok(Self { map, socket, sender, rx, tx })
+    }
+
+    fn open_sender(config: &RingConfig) -> Result<OwnedFd, SetupError> {
+        let sender = at("socket(AF_PACKET)", socket::packet_socket())?;
+        let set = |step, name, value: i32| at(step, socket::set_option(&sender, abi::SOL_PACKET, name, value));
+        set("PACKET_VNET_HDR", abi::PACKET_VNET_HDR, 1)?;
+        if config.qdisc_bypass {
+            set("PACKET_QDISC_BYPASS", abi::PACKET_QDISC_BYPASS, 1)?;
+        }
+        buffer(&sender, "SO_SNDBUF", [libc::SO_SNDBUFFORCE, libc::SO_SNDBUF], TX_QUEUE_BYTES)?;
+        at("bind", socket::bind_packet(&sender, config.ifindex, 0))?;
+        Ok(sender)
     }
 
     /// Asks for a receive ring; for lack of memory for half as much, down to one block.
     fn ask_rx(socket: &OwnedFd, slots: usize) -> Result<Layout, SetupError> {
-        let mut slots = slots.min(RX_RING_BYTES_MAX / RX_SLOT_LEN);
+        let mut slots = slots.min(RX_RING_BYTES_MAX / SLOT_LEN);
         loop {
-            let rx = Layout::new(RX_SLOT_LEN, RX_SLOTS_PER_BLOCK, slots);
+            let rx = Layout::new(SLOT_LEN, RX_SLOTS_PER_BLOCK, slots);
             if slots == 0 {
                 return Ok(rx);
             }
@@ -220,6 +240,31 @@ impl RingSocket {
         Some(RxSlot { header, outgoing, body })
     }
 
+    /// Takes the oldest frame that was too long for its slot: the header, then as much of the frame as there is room for. Returns the
+    /// length of both together, which is more than the room if something was cut off.
+    ///
+    /// # Errors
+    /// EAGAIN: there is none. What the socket's pending error was: try again.
+    pub fn receive_queued(&self, header: &mut [u8], frame: &mut [u8]) -> io::Result<usize> {
+        socket::receive_parts(&self.socket, [header, frame])
+    }
+
+    /// Transmits a frame of any length at once.
+    ///
+    /// # Errors
+    /// What `sendmsg` says; ENXIO if there is no transmit ring either.
+    pub fn send_long(&self, header: &[u8], frame: &[u8]) -> io::Result<()> {
+        let sender = self.sender.as_ref().ok_or_else(|| io::Error::from_raw_os_error(libc::ENXIO))?;
+        socket::send_parts(sender, [header, frame]).map(drop)
+    }
+
+    /// The pending error of the socket for long frames; reading clears it.
+    pub fn take_sender_error(&self) {
+        if let Some(sender) = &self.sender {
+            let _stale: io::Result<()> = socket::take_error(sender);
+        }
+    }
+
     /// Gives a slot back to the kernel.
     ///
     /// # Panics
@@ -244,9 +289,9 @@ impl RingSocket {
     /// Copies a frame to a slot and marks it to be sent with the next [`socket::kick`]. False if the slot is not ours.
     ///
     /// # Panics
-    /// If there is no such slot, or the frame is longer than `tx_frame_len_max` of the configuration.
+    /// If there is no such slot, or the frame is longer than [`TX_FRAME_LEN_MAX`].
     #[inline]
-    pub fn tx_submit(&mut self, index: usize, frame: &[u8]) -> bool {
+    pub fn tx_submit(&mut self, index: usize, header: &[u8; abi::VNET_HDR_LEN], frame: &[u8]) -> bool {
         if self.tx_status(index) != abi::TP_STATUS_KERNEL {
             return false;
         }
@@ -256,8 +301,7 @@ impl RingSocket {
         // SAFETY: the kernel does not touch the data of a slot that is ours (TP_STATUS_AVAILABLE); the words are before it.
         let bytes = unsafe { self.map.bytes_mut(offset + abi::TX_OFFSET, len) };
         let (vnet, data) = bytes.split_at_mut(abi::VNET_HDR_LEN);
-        // No offload: checksums are whole and no frame is longer than the device takes.
-        vnet.fill(0);
+        vnet.copy_from_slice(header);
         data.copy_from_slice(frame);
         self.map.word(offset + 4).store(len as u32, Ordering::Relaxed);
         // Release: frame and length are there before the kernel sees the request.
@@ -291,6 +335,14 @@ impl RingSocket {
         socket::get_option::<[u32; 2]>(&self.socket, abi::SOL_PACKET, abi::PACKET_STATISTICS)
             .map(|[_packets, drops]| drops)
     }
+}
+
+/// The bound of a socket's queue; without CAP_NET_ADMIN it is the system's limit at most.
+fn buffer(socket: &OwnedFd, step: &'static str, [forced, plain]: [i32; 2], bytes: i32) -> Result<(), SetupError> {
+    if socket::set_option(socket, libc::SOL_SOCKET, forced, bytes).is_ok() {
+        return Ok(());
+    }
+    at(step, socket::set_option(socket, libc::SOL_SOCKET, plain, bytes))
 }
 
 fn at<T>(step: &'static str, result: io::Result<T>) -> Result<T, SetupError> {

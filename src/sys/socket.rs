@@ -93,6 +93,41 @@ pub fn take_error(socket: impl AsFd) -> io::Result<()> {
     }
 }
 
+/// Receives one datagram into two buffers, one after the other, without waiting. Returns its whole length, also if not all of it
+/// had room.
+///
+/// # Errors
+/// What `recvmsg` says; EAGAIN if there is none.
+pub fn receive_parts(socket: impl AsFd, [first, second]: [&mut [u8]; 2]) -> io::Result<usize> {
+    let mut parts =
+        [&mut *first, second].map(|part| libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() });
+    let mut message = message(&mut parts);
+    // SAFETY: the parts are two slices that are borrowed mutably through the call, and the message has no other pointers.
+    let got =
+        unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT | libc::MSG_TRUNC) };
+    usize::try_from(got).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends two buffers as one datagram, without waiting. Returns the bytes that were taken.
+///
+/// # Errors
+/// What `sendmsg` says.
+pub fn send_parts(socket: impl AsFd, parts: [&[u8]; 2]) -> io::Result<usize> {
+    let mut parts = parts.map(|part| libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() });
+    let message = message(&mut parts);
+    // SAFETY: the kernel only reads the parts, which are borrowed through the call; the message has no other pointers.
+    let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+fn message(parts: &mut [libc::iovec; 2]) -> libc::msghdr {
+    // SAFETY: all zeroes is a valid message: no address, no parts, no control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = parts.as_mut_ptr();
+    message.msg_iovlen = parts.len();
+    message
+}
+
 /// Sends one frame by a bound packet socket, without waiting.
 ///
 /// # Errors

@@ -8,6 +8,8 @@
 //!                                                                     Chunk:     | start | len: the frame |     |
 //! ```
 
+mod lend;
+
 use std::io;
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -16,10 +18,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
 use xsk_rs::umem::Umem;
-use xsk_rs::umem::frame::FrameDesc;
 
 use super::shared::Shared;
-use super::xsk::Closed;
 
 /// What the kernel leaves free before a received frame, in bytes: `XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h.
 pub const HEADROOM_LEN: usize = 256;
@@ -256,6 +256,56 @@ impl Region {
         unsafe { std::slice::from_raw_parts_mut(payload.add(start).as_ptr(), self.payload_len - start) }
     }
 
+    /// All of a private chunk, and where the frame is in it. A UMEM's descriptor keeps its address, so there the room begins with
+    /// the frame.
+    #[must_use]
+    pub fn whole_mut<'a>(&'a mut self, chunk: &'a mut Chunk) -> (&'a mut [u8], Range<usize>) {
+        self.check(chunk);
+        let (start, end) = (chunk.start as usize, (chunk.start + chunk.len) as usize);
+        if self.is_umem() {
+            return (self.room_mut(chunk), 0..end - start);
+        }
+        let payload = self.payloads[chunk.index as usize];
+        // SAFETY: as in `room_mut`, from the payload's start: the chunk has `payload_len` bytes, and this is their only borrow.
+        (unsafe { std::slice::from_raw_parts_mut(payload.as_ptr(), self.payload_len) }, start..end)
+    }
+
+    /// The frame is at `at` of [`Region::whole_mut`] from now on.
+    ///
+    /// # Panics
+    /// `at` is not in it.
+    pub fn set_place(&mut self, chunk: &mut Chunk, at: Range<usize>) {
+        if self.is_umem() {
+            return self.set_window(chunk, at);
+        }
+        self.check(chunk);
+        assert!(at.start <= at.end && at.end <= self.payload_len, "a frame lies in its chunk");
+        (chunk.start, chunk.len) = (at.start as u32, at.len() as u32);
+    }
+
+    /// One frame to read and another chunk's room to write, at the same time.
+    #[must_use]
+    pub fn pair_mut<'a>(&'a mut self, from: &'a Chunk, to: &'a mut Chunk) -> (&'a [u8], &'a mut [u8]) {
+        self.check(from);
+        self.check(to);
+        assert!(from.index != to.index, "two tokens are of two chunks");
+        let (source, target) = (self.payloads[from.index as usize], self.payloads[to.index as usize]);
+        let (at, room) = (to.start as usize, self.payload_len - to.start as usize);
+        // SAFETY: both ranges are within their chunks (as in `bytes` and `room_mut`), the chunks are different ones, and both tokens
+        // and the region are borrowed for as long as the slices live.
+        unsafe {
+            (
+                std::slice::from_raw_parts(source.add(from.start as usize).as_ptr(), from.len as usize),
+                std::slice::from_raw_parts_mut(target.add(at).as_ptr(), room),
+            )
+        }
+    }
+
+    /// Whether the token is of this region.
+    pub(crate) const fn owns(&self, chunk: &Chunk) -> bool {
+        chunk.region == self.id
+    }
+
     /// Sets the frame's length; what does not fit is cut off.
     pub fn set_len(&self, chunk: &mut Chunk, len: usize) {
         self.check(chunk);
@@ -288,91 +338,6 @@ impl Region {
     fn release(&mut self, index: usize) {
         self.places[index] = Place::Free;
         self.free.push(index as u32);
-    }
-}
-
-/// What sockets do with chunks.
-impl Region {
-    /// Takes a free chunk's descriptor for the fill ring of socket `number`.
-    pub(super) fn lend_to_fill(&mut self, number: u16) -> Option<FrameDesc> {
-        let index = *self.free.last()? as usize;
-        let desc = self.shared.as_ref()?.origin[index];
-        self.free.pop();
-        self.places[index] = Place::Fill(number);
-        Some(desc)
-    }
-
-    /// Turns a token into a descriptor for the tx ring of socket `number`; the token comes back if this memory is no UMEM.
-    pub(super) fn lend_to_transmit(&mut self, chunk: Chunk, number: u16) -> Result<FrameDesc, Chunk> {
-        self.check(&chunk);
-        let index = chunk.index as usize;
-        let Some(shared) = &mut self.shared else { return Err(chunk) };
-        let mut desc = shared.descs[index];
-        // SAFETY: the descriptor is of this UMEM; the token, which is the only right to the chunk, is owned here.
-        unsafe { shared.umem.data_mut(&mut desc) }.cursor().set_pos(chunk.len as usize);
-        self.places[index] = Place::Transmit(number);
-        self.held -= 1;
-        Ok(desc)
-    }
-
-    /// The token of a frame that socket `number` received, or nothing if the descriptor makes no sense (then its chunk stays the
-    /// kernel's, or is free again if only the frame in it makes no sense).
-    pub(super) fn received(&mut self, desc: FrameDesc, number: u16) -> Option<Chunk> {
-        let (index, start) = self.locate(desc)?;
-        if self.places[index] != Place::Fill(number) {
-            return None;
-        }
-        let len = desc.lengths().data();
-        let start = start.filter(|start| start + len <= self.payload_len);
-        let (Some(start), Some(shared)) = (start, &mut self.shared) else {
-            self.release(index);
-            return None;
-        };
-        shared.descs[index] = desc;
-        self.places[index] = Place::Held;
-        self.held += 1;
-        Some(Chunk { region: self.id, index: index as u32, start: start as u32, len: len as u32 })
-    }
-
-    /// Frees the chunk of a frame that socket `number` has transmitted. False: it was not one.
-    pub(super) fn transmitted(&mut self, desc: FrameDesc, number: u16) -> bool {
-        match self.locate(desc) {
-            Some((index, _)) if self.places[index] == Place::Transmit(number) => {
-                self.release(index);
-                true
-            }
-            Some(_) | None => false,
-        }
-    }
-
-    /// Socket `number` is about to be closed. True: then the kernel forgets it; false: only when the region goes.
-    pub(super) fn let_go(&mut self, number: u16) -> bool {
-        self.shared.as_mut().is_none_or(|shared| shared.let_go(number))
-    }
-
-    /// A socket is closed. If the kernel has surely forgotten it, chunks to receive into are free again; those that it may still be
-    /// transmitting from never are.
-    pub fn closed(&mut self, socket: Closed) {
-        assert!(socket.region == self.id, "a socket is closed with the region that it was opened on");
-        let Closed { number, forgotten, .. } = socket;
-        for index in 0..self.places.len() {
-            if self.places[index] == Place::Transmit(number) {
-                self.places[index] = Place::Lost;
-            } else if self.places[index] == Place::Fill(number) {
-                if forgotten {
-                    self.release(index);
-                } else {
-                    self.places[index] = Place::Lost;
-                }
-            }
-        }
-    }
-
-    /// Chunk and offset into its payload (none: before the payload's start) that a descriptor points to.
-    fn locate(&self, desc: FrameDesc) -> Option<(usize, Option<usize>)> {
-        let chunk_len = self.payload_len + HEADROOM_LEN;
-        let index = desc.addr() / chunk_len;
-        (index < self.places.len()).then(|| (index, (desc.addr() % chunk_len).checked_sub(HEADROOM_LEN)))
     }
 }
 

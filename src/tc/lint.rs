@@ -2,6 +2,7 @@
 
 mod flags;
 mod flower;
+mod marks;
 mod paths;
 mod ports;
 mod shadow;
@@ -60,9 +61,11 @@ pub fn lint(store: &Store, facts: &Facts<'_>) -> Vec<Warning> {
         flags::impossible(view, &mut warnings);
         flower::never(view, &mut warnings);
         ports::beyond_header(view, &mut warnings);
+        marks::protocol_order(view, &mut warnings);
         paths::missing_device(store, view, facts, &mut warnings);
         paths::packet_type(store, view, facts, &mut warnings);
     }
+    marks::unset(store, &views, &mut warnings);
     shadow::shadowed(&views, &mut warnings);
     paths::loops(store, &views, facts, &mut warnings);
     paths::same_direction(store, &views, facts, &mut warnings);

@@ -53,7 +53,7 @@ pub fn matches(prefix: &str, word: &str) -> bool {
     !prefix.is_empty() && word.starts_with(prefix)
 }
 
-/// `get_tc_classid()`: `major:minor` in hex, `root`, `none`.
+/// `get_tc_classid()`: `major:minor` in hex, `root`, `none`. Of a number without a colon the last eight digits count.
 #[must_use]
 pub fn classid(text: &str) -> Option<u32> {
     match text {
@@ -63,7 +63,7 @@ pub fn classid(text: &str) -> Option<u32> {
     }
     let part = |s: &str| if s.is_empty() { Some(0) } else { unsigned(s, 16) };
     match text.split_once(':') {
-        None => unsigned(text, 16).and_then(|n| u32::try_from(n).ok()),
+        None => unsigned(text, 16).map(|n| n as u32),
         Some((major, minor)) => {
             let (major, minor) = (part(major)?, part(minor)?);
             let fits = major < 0x1_0000 && minor < 0x1_0000;

@@ -1,5 +1,7 @@
 //! What the kernel keeps beside a frame's bytes while tc looks at it: tag, protocol, packet type, mark. Plain data.
 
+use super::Offload;
+
 /// EtherTypes and the kernel's pseudo types (include/uapi/linux/if_ether.h), in host byte order.
 pub mod ethertype {
     /// IPv4.
@@ -110,6 +112,8 @@ pub struct PacketMeta {
     pub priority: u32,
     /// `skb->queue_mapping`.
     pub queue_mapping: u16,
+    /// What is left to the device that transmits it.
+    pub offload: Offload,
 }
 
 impl PacketMeta {

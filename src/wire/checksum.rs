@@ -1,6 +1,7 @@
 //! The internet checksum (RFC 1071), full and incremental (RFC 1624), and completion of partial ones. It never judges a frame.
 
 use super::{be16, headers};
+use crate::types::PartialChecksum;
 
 /// TCP's number in an IP header.
 pub const IP_PROTO_TCP: u8 = 6;
@@ -102,6 +103,47 @@ pub fn complete_partial(frame: &mut [u8]) -> bool {
     let checksum = not_zero_for_udp(Sum::default().bytes(&frame[l4]).checksum(), packet.ip_proto);
     frame[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
     true
+}
+
+/// Puts the pseudo header's sum into the checksum field of a TCP or UDP frame, as a stack does that leaves the rest to a device;
+/// `None`, and nothing changed, for anything else.
+pub fn make_partial(frame: &mut [u8]) -> Option<PartialChecksum> {
+    let (l4, field, pseudo) = partial(frame)?;
+    frame[field..field + 2].copy_from_slice(&pseudo.to_be_bytes());
+    Some(PartialChecksum { covers: (frame.len() - l4) as u32, field: (field - l4) as u16 })
+}
+
+/// The checksum that a local stack left to a device that never did it, see [`complete_partial`]; `None` if there is none, or the frame
+/// goes on behind what it covers.
+#[must_use]
+pub fn find_partial(frame: &[u8]) -> Option<PartialChecksum> {
+    let (l4, field, pseudo) = partial(frame)?;
+    (be16(frame, field) == pseudo)
+        .then(|| PartialChecksum { covers: (frame.len() - l4) as u32, field: (field - l4) as u16 })
+}
+
+/// The field of a partial checksum, what is in it and what should be: they differ if actions rewrote what the pseudo header is made of.
+#[must_use]
+pub fn stale_partial(frame: &[u8], checksum: PartialChecksum) -> Option<(usize, u16, u16)> {
+    let (l4, field, pseudo) = partial(frame)?;
+    let known = checksum.covers as usize == frame.len() - l4 && usize::from(checksum.field) == field - l4;
+    (known && be16(frame, field) != pseudo).then(|| (field, be16(frame, field), pseudo))
+}
+
+/// Where transport header and checksum field begin, and the pseudo header's sum: of a TCP or UDP frame without padding.
+fn partial(frame: &[u8]) -> Option<(usize, usize, u16)> {
+    let packet = headers::Transport::find(frame)?;
+    let checksum_offset = match packet.ip_proto {
+        IP_PROTO_TCP => TCP_CHECKSUM_OFFSET,
+        IP_PROTO_UDP => UDP_CHECKSUM_OFFSET,
+        _ => return None,
+    };
+    let field = packet.l4.start + checksum_offset;
+    if field + 2 > packet.l4.end || packet.l4.end != frame.len() {
+        return None;
+    }
+    let pseudo = pseudo_header(&frame[packet.addresses], packet.ip_proto, packet.l4.len());
+    Some((packet.l4.start, field, pseudo.fold()))
 }
 
 /// As `virtio_net_hdr` asks with `VIRTIO_NET_HDR_F_NEEDS_CSUM`: the sum from `csum_start` to the frame's end is put, complemented,

@@ -3,7 +3,7 @@
 use super::checksum::{IP_PROTO_TCP, IP_PROTO_UDP, Sum, pseudo_header};
 use super::headers::{IPV4_LEN_MIN, IPV6_LEN};
 use super::{be16, be32};
-use crate::types::{Checksums, PacketMeta, ethertype, is_tag};
+use crate::types::{Checksums, Offload, PacketMeta, ethertype, is_tag};
 
 const IP_PROTO_HOP_BY_HOP: u8 = 0;
 const IP_PROTO_ICMP: u8 = 1;
@@ -43,21 +43,21 @@ pub fn mend(frame: &mut [u8], meta: &mut PacketMeta, data_start: usize, update: 
         network = at;
     }
     match next {
-        ethertype::IPV4 => ipv4(&mut frame[network..], update),
-        ethertype::IPV6 => ipv6(&mut frame[network..], update),
+        ethertype::IPV4 => ipv4(&mut frame[network..], &mut meta.offload, update),
+        ethertype::IPV6 => ipv6(&mut frame[network..], &mut meta.offload, update),
         _ => true,
     }
 }
 
 /// `tcf_csum_ipv4()`.
-fn ipv4(packet: &mut [u8], update: Checksums) -> bool {
+fn ipv4(packet: &mut [u8], offload: &mut Offload, update: Checksums) -> bool {
     if packet.len() < IPV4_LEN_MIN {
         return false;
     }
     let words = usize::from(packet[0] & 0xf);
     let later_fragment = be16(packet, 6) & 0x1fff != 0;
     let total = usize::from(be16(packet, 2));
-    if !later_fragment && !transport(packet, Version::V4, packet[9], words * 4, total, update) {
+    if !later_fragment && !transport(packet, offload, Version::V4, packet[9], words * 4, total, update) {
         return false;
     }
     if update.has(Checksums::IPV4_HEADER) {
@@ -74,7 +74,7 @@ fn ipv4(packet: &mut [u8], update: Checksums) -> bool {
 }
 
 /// `tcf_csum_ipv6()`.
-fn ipv6(packet: &mut [u8], update: Checksums) -> bool {
+fn ipv6(packet: &mut [u8], offload: &mut Offload, update: Checksums) -> bool {
     if packet.len() < IPV6_LEN {
         return false;
     }
@@ -98,7 +98,7 @@ fn ipv6(packet: &mut [u8], update: Checksums) -> bool {
                 header += len;
             }
             IP_PROTO_ICMPV6 | IP_PROTO_TCP | IP_PROTO_UDP | IP_PROTO_UDPLITE | IP_PROTO_SCTP => {
-                return transport(packet, Version::V6, next, header, payload + IPV6_LEN, update);
+                return transport(packet, offload, Version::V6, next, header, payload + IPV6_LEN, update);
             }
             _ => return true,
         }
@@ -137,8 +137,12 @@ fn hop_by_hop(options: &[u8], payload: &mut usize) -> bool {
 }
 
 /// The transport header's checksum, `header` bytes from the IP header's start; `total` is what IP says of all of it.
+///
+/// A super-frame's is left to where that is cut (`skb_is_gso()`); for other frames nothing is left to the device afterwards
+/// (`CHECKSUM_NONE`).
 fn transport(
     packet: &mut [u8],
+    offload: &mut Offload,
     version: Version,
     ip_proto: u8,
     header: usize,
@@ -157,10 +161,14 @@ fn transport(
     if !update.has(wanted) {
         return true;
     }
+    if offload.gso.is_some() && matches!(ip_proto, IP_PROTO_TCP | IP_PROTO_UDP) {
+        return true;
+    }
     // tcf_csum_skb_nextlayer()
     if packet.len() < total || total < header + header_len {
         return false;
     }
+    let partial = offload.checksum.take();
     let field = header + field;
     let end = match ip_proto {
         IP_PROTO_UDP | IP_PROTO_UDPLITE => {
@@ -175,8 +183,9 @@ fn transport(
             } else {
                 said == 0 || (UDP_LEN..=total - header).contains(&said)
             };
-            // "obscure": the checksum stays 0.
+            // "obscure": the checksum stays 0, or for the device to compute.
             if !fits {
+                offload.checksum = partial;
                 return true;
             }
             if said == 0 { total } else { header + said }

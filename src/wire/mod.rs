@@ -5,6 +5,7 @@ pub mod csum;
 pub mod dissect;
 pub mod filter;
 pub mod headers;
+pub mod merge;
 pub mod nat;
 pub mod pedit;
 pub mod segment;

@@ -13,8 +13,9 @@ const SOURCE: usize = 12;
 const DESTINATION: usize = 16;
 
 /// Translates a frame whose network header is at `network`, whatever protocol it has; false if a header is cut, and the frame must
-/// be dropped (with what was changed before).
-pub fn translate(frame: &mut [u8], network: usize, rule: NatRule) -> bool {
+/// be dropped (with what was changed before). `partial`: the transport checksum is still to be computed, and its field holds the pseudo
+/// header's sum (`inet_proto_csum_replace4()`, net/core/utils.c).
+pub fn translate(frame: &mut [u8], network: usize, rule: NatRule, partial: bool) -> bool {
     let packet = &mut frame[network..];
     if packet.len() < IPV4_LEN_MIN {
         return false;
@@ -35,15 +36,15 @@ pub fn translate(frame: &mut [u8], network: usize, rule: NatRule) -> bool {
             if packet.len() < l4 + TCP_LEN_MIN {
                 return false;
             }
-            replace(packet, l4 + 16, old, new);
+            replace_l4(packet, l4 + 16, old, new, partial);
             true
         }
         (IP_PROTO_UDP, Some(new)) => {
             if packet.len() < l4 + UDP_LEN {
                 return false;
             }
-            if be16(packet, l4 + 6) != 0 {
-                replace(packet, l4 + 6, old, new);
+            if be16(packet, l4 + 6) != 0 || partial {
+                replace_l4(packet, l4 + 6, old, new, partial);
                 if be16(packet, l4 + 6) == 0 {
                     packet[l4 + 6..l4 + 8].fill(0xff);
                 }
@@ -73,6 +74,18 @@ fn icmp_error(packet: &mut [u8], l4: usize, rule: NatRule) -> bool {
         replace(packet, l4 + 2, old, new);
     }
     true
+}
+
+/// As [`replace`]; a partial checksum is the sum itself, not its complement.
+fn replace_l4(packet: &mut [u8], at: usize, old: u32, new: u32, partial: bool) {
+    let complement = |packet: &mut [u8]| packet[at..at + 2].iter_mut().for_each(|byte| *byte = !*byte);
+    if partial {
+        complement(packet);
+    }
+    replace(packet, at, old, new);
+    if partial {
+        complement(packet);
+    }
 }
 
 /// `csum_replace4()`, include/net/checksum.h: the checksum at `at`, after `old` among what it covers became `new`.

@@ -4,33 +4,13 @@ use super::checksum::{self, IP_PROTO_TCP, IP_PROTO_UDP, Sum};
 use super::headers::{IpVersion, TCP_LEN_MIN, Transport};
 use super::{be16, be32};
 use crate::limits::FRAME_LEN_MAX;
+pub use crate::types::{Gso, GsoKind};
 
 /// Length of a UDP header.
 const UDP_LEN: usize = 8;
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
-
-/// How a super-frame is to be cut: `gso_type` of `virtio_net_hdr` without its ECN bit (include/uapi/linux/virtio_net.h).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GsoKind {
-    /// `VIRTIO_NET_HDR_GSO_TCPV4`.
-    TcpV4,
-    /// `VIRTIO_NET_HDR_GSO_TCPV6`.
-    TcpV6,
-    /// `VIRTIO_NET_HDR_GSO_UDP_L4`: a datagram for each segment.
-    UdpL4,
-}
-
-/// What `virtio_net_hdr` says of a super-frame. Its `hdr_len` is left out on purpose: it is a hint, and AF_PACKET puts the length
-/// of the linear part there, not of the headers (`virtio_net_hdr_from_skb`, include/linux/virtio_net.h).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gso {
-    /// See [`GsoKind`].
-    pub kind: GsoKind,
-    /// Payload bytes of each segment but the last.
-    pub size: u16,
-}
 
 /// Why a super-frame cannot be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::be16;
 use crate::limits::{ETHERNET_LEN, TAGGED_FRAME_LEN_MIN, VLAN_TAG_LEN};
-use crate::types::{DropReason, MacAddr, PacketMeta, PacketType, VlanTag, ethertype, is_tag};
+use crate::types::{DropReason, MacAddr, Offload, PacketMeta, PacketType, VlanTag, ethertype, is_tag};
 
 /// Length of the two MAC addresses, which a tag stands behind.
 const ADDRESSES_LEN: usize = 12;
@@ -39,6 +39,7 @@ pub fn receive(frame: &mut [u8], device_mac: MacAddr) -> Result<Received, DropRe
         mark: 0,
         priority: 0,
         queue_mapping: 0,
+        offload: Offload::NONE,
     };
     Ok(Received { start, meta })
 }

@@ -16,7 +16,7 @@ pub(super) struct Bank {
 impl Bank {
     /// All memory is taken now.
     pub fn new(pool: FramePool, seed: u32) -> Self {
-        let staging = Staging::new(pool.chunk_len(), 0x9e37_79b9 ^ seed.wrapping_add(1));
+        let staging = Staging::new(pool.frame_len_max(), 0x9e37_79b9 ^ seed.wrapping_add(1));
         Self { pool, staging }
     }
 }

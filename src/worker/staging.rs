@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::limits::FRAME_HEADROOM;
 use crate::plan::{Disposition, Outlet, Overlimits};
-use crate::types::{DeviceId, DropReason, PacketMeta};
+use crate::types::{DeviceId, DropReason, Offload, PacketMeta};
 use crate::wire::vlan::put_back_in;
 
 /// Copies that one frame may cause.
@@ -28,6 +28,8 @@ impl AsMut<[u8]> for Copy {
 pub(super) struct Ready {
     pub device: DeviceId,
     pub overlimits: Overlimits,
+    /// What is left to the device.
+    pub offload: Offload,
     copy: Copy,
     at: Range<usize>,
 }
@@ -117,7 +119,7 @@ impl Outlet for Staging {
                 };
                 match whole {
                     Ok(at) => {
-                        self.ready.push_back(Ready { device, overlimits, copy, at });
+                        self.ready.push_back(Ready { device, overlimits, offload: meta.offload, copy, at });
                         return true;
                     }
                     Err(reason) => {

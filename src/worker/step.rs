@@ -9,9 +9,9 @@ use super::mail::Leaving;
 use super::ports::{Bank, Ports};
 use super::taps::{Fate, Tapping};
 use crate::plan::{Disposition, Overlimits, Packet};
-use crate::port::{Batch, Frame};
+use crate::port::{Batch, Frame, Lost, Wire};
 use crate::rules::CounterSink;
-use crate::types::{DeviceId, DropReason};
+use crate::types::{DeviceId, DropReason, PacketMeta};
 use crate::wire::vlan;
 
 /// The rules that a worker runs.
@@ -119,24 +119,26 @@ impl Engine {
             return Disposition::Stack { device: DeviceId(0) };
         };
         let Bank { pool, staging } = self.ports.bank(came.bank);
-        let len = frame.len();
-        let room = pool.buffer_mut(frame);
-        let received = match vlan::receive(&mut room[..len], mac) {
+        let offload = frame.offload;
+        let (room, at) = pool.whole_mut(frame);
+        let received = match vlan::receive(&mut room[at.clone()], mac) {
             Ok(received) => received,
             Err(reason) => return Disposition::Dropped { device: DeviceId(0), reason },
         };
-        let mut packet = Packet::new(room, received.start..len, received.meta);
+        let meta = PacketMeta { offload, ..received.meta };
+        let mut packet = Packet::new(room, at.start + received.start..at.end, meta);
         let mut counters = generation.cells.writer(self.now_ms).with_tokens(&generation.tokens, self.now_ns);
         staging.begin(&generation.up);
         let verdict = generation.plan.run(hook, &mut packet, &mut counters, staging);
-        let (at, tag) = (packet.frame(), packet.meta.tag);
+        let (at, tag, offload) = (packet.frame(), packet.meta.tag, packet.meta.offload);
         let whole = match tag {
             Some(tag) => vlan::put_back_in(room, at, tag),
             None => Ok(at),
         };
         match (whole, verdict) {
             (Ok(at), verdict) => {
-                pool.set_window(frame, at);
+                pool.set_place(frame, at);
+                frame.offload = offload;
                 verdict
             }
             (Err(_), dropped @ Disposition::Dropped { .. }) => dropped,
@@ -155,7 +157,10 @@ impl Engine {
         while let Some(ready) = self.ports.bank(came.bank).staging.next() {
             bump(&self.counts(came.port).mirrored, 1);
             let sent = match self.ports.bank(came.bank).pool.alloc_copy(ready.frame()) {
-                Ok(frame) => self.transmit::<TAPPED>(generation.egress(ready.device), came, frame),
+                Ok(mut frame) => {
+                    frame.offload = ready.offload;
+                    self.transmit::<TAPPED>(generation.egress(ready.device), came, frame)
+                }
                 Err(reason) => {
                     self.counts(came.port).drop_one(reason);
                     Err(reason)
@@ -182,9 +187,7 @@ impl Engine {
         match egress {
             Egress::Port(port) => self.hand_over::<TAPPED>(port, came, frame),
             Egress::Crossing { worker, port } => {
-                let pool = &mut self.ports.bank(came.bank).pool;
-                let sent = self.crossings[worker].send(port, pool.data(&frame));
-                pool.free(frame);
+                let sent = self.send_across(worker, port, came, frame);
                 match sent {
                     Ok(()) => bump(&self.counts(came.port).crossed, 1),
                     Err(reason) => self.counts(came.port).drop_one(reason),
@@ -198,38 +201,75 @@ impl Engine {
         }
     }
 
-    /// To a port of this worker; into its own memory first, if it can send from no other.
-    fn hand_over<const TAPPED: bool>(&mut self, port: usize, came: Came, mut frame: Frame) -> Result<(), DropReason> {
-        let mut bank = came.bank;
-        if let Some(slot) = self.ports.slot(port).filter(|s| s.bank != bank && s.port.needs_own_frames()) {
-            bank = slot.bank;
-            let copied = match self.ports.two_pools(came.bank, bank) {
-                Some((from, to)) => to.alloc_copy(from.data(&frame)),
-                None => Err(DropReason::NoBuffer),
-            };
-            let original = match copied {
-                Ok(copy) => std::mem::replace(&mut frame, copy),
-                Err(reason) => {
-                    let _told_to_the_caller = self.drop_frame(came, reason, frame);
-                    return Err(reason);
+    /// To another worker, as on the wire. For a super-frame: how it went with the first of its segments that did not go.
+    fn send_across(&mut self, worker: usize, port: usize, came: Came, frame: Frame) -> Result<(), DropReason> {
+        let pool = &mut self.ports.bank(came.bank).pool;
+        let mut sent = Ok(());
+        let mut wire = Wire::of(frame);
+        while let Some(piece) = wire.next(pool) {
+            sent = sent.and(match piece {
+                Ok(piece) => {
+                    let sent = self.crossings[worker].send(port, pool.data(&piece));
+                    pool.free(piece);
+                    sent
                 }
-            };
-            self.ports.bank(came.bank).pool.free(original);
+                Err(lost) => Err(lost.reason),
+            });
         }
-        let Some((slot, pool)) = self.ports.with_bank(port, bank) else {
+        sent
+    }
+
+    /// To a port of this worker; into its own memory first, if it can send from no other.
+    fn hand_over<const TAPPED: bool>(&mut self, port: usize, came: Came, frame: Frame) -> Result<(), DropReason> {
+        let Some((bank, needs_own)) = self.ports.slot(port).map(|s| (s.bank, s.port.needs_own_frames())) else {
             let _told_to_the_caller = self.drop_frame(came, DropReason::TargetDown, frame);
             return Err(DropReason::TargetDown);
         };
         if TAPPED {
-            self.taps.send(port, pool.data(&frame));
+            self.taps.send(port, self.ports.bank(came.bank).pool.data(&frame));
         }
-        let sent = slot.port.transmit(pool, frame);
+        let sent = if needs_own && bank != came.bank {
+            self.hand_copies(port, bank, came, frame)
+        } else {
+            let (slot, pool) = self.ports.with_bank(port, came.bank).expect("the port was there a moment ago");
+            slot.port.transmit(pool, frame)
+        };
         let cells = self.counts(came.port);
         bump(if sent.is_ok() { &cells.handed } else { &cells.refused }, 1);
         if TAPPED {
             self.taps.sent(sent);
         }
         sent
+    }
+
+    /// Copies to the port's own memory, `bank`, as on the wire: what has to be copied anyway can be cut on the way. A super-frame is taken
+    /// if its first segment is.
+    fn hand_copies(&mut self, port: usize, bank: usize, came: Came, frame: Frame) -> Result<(), DropReason> {
+        let mut wire = Wire::of(frame);
+        let mut first = None;
+        while let Some(piece) = wire.next(&mut self.ports.bank(came.bank).pool) {
+            let copied = match piece {
+                Ok(piece) => {
+                    let copied = match self.ports.two_pools(came.bank, bank) {
+                        Some((from, to)) => to.alloc_copy(from.data(&piece)),
+                        None => Err(DropReason::NoBuffer),
+                    };
+                    self.ports.bank(came.bank).pool.free(piece);
+                    copied.map_err(|reason| Lost { reason, frames: 1 })
+                }
+                Err(lost) => Err(lost),
+            };
+            let Some((slot, pool)) = self.ports.with_bank(port, bank) else { continue };
+            let sent = match copied {
+                Ok(copy) => slot.port.transmit(pool, copy),
+                Err(lost) => {
+                    slot.port.count_lost(lost);
+                    Err(lost.reason)
+                }
+            };
+            first.get_or_insert(sent);
+        }
+        first.unwrap_or(Ok(()))
     }
 
     fn pass(&mut self, lane: Lane, came: Came, frame: Frame) -> Fate {

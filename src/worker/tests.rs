@@ -17,7 +17,9 @@ use crate::port::pcap::PcapReader;
 use crate::port::{Batch, FramePool, Mem, PoolConfig, Port};
 use crate::rules::{ActionWord, CounterSource, Ruleset};
 use crate::tc::{AnyDevice, load};
-use crate::types::{DeviceKey, Direction, DropReason, MacAddr};
+use crate::types::{DeviceKey, Direction, DropReason, Gso, GsoKind, MacAddr, Offload};
+use crate::wire::checksum;
+use crate::wire::segment::segments;
 use crate::worker::{AllTokens, Cells, Idle, Pool};
 
 /// A worker with a port in memory for each device.
@@ -245,6 +247,82 @@ fn a_tag_without_room_for_it_drops_the_frame_and_is_counted() {
         assert!(out.iter().all(|(device, bytes)| device == "b" && *bytes == tagged), "{len} bytes");
     }
     assert_eq!(bench.dropped(0, DropReason::TooLong), 2, "the frame and its copy");
+}
+
+/// A TCP super-frame as a local stack leaves it to a device, with what it leaves, and the frames that it stands for.
+fn super_frame() -> (Vec<u8>, Offload, Vec<Vec<u8>>) {
+    let mut frame = Vec::new();
+    etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 9], [0x5c, 0xb9, 1, 0xc3, 0xd9, 0x38])
+        .ipv4([198, 18, 0, 2], [198, 51, 100, 10], 64)
+        .tcp(40000, 7, 1000, 500)
+        .write(&mut frame, &[0x5a; 2500])
+        .unwrap();
+    let checksum = checksum::make_partial(&mut frame);
+    let gso = Gso { kind: GsoKind::TcpV4, size: 1000, ecn: false };
+    let mut segmenter = segments(&frame, gso).unwrap();
+    let mut buffer = [0; 1100];
+    let wire = std::iter::from_fn(|| segmenter.next_into(&mut buffer).map(|len| buffer[..len].to_vec())).collect();
+    (frame, Offload { checksum, gso: Some(gso) }, wire)
+}
+
+#[test]
+fn a_super_frame_leaves_as_its_segments_would_and_counts_as_they_do() {
+    let (frame, offload, wire) = super_frame();
+    for actions in [
+        "skbmod set dmac 70:00:00:00:00:00",
+        "vlan push id 5 pipe action vlan push id 6",
+        "nat egress 198.18.0.0/24 203.0.113.0",
+        "pedit ex munge ip ttl set 9 pipe action csum ip4h and tcp pipe action skbmod swap mac",
+        "mirred egress mirror dev b action skbmod swap mac",
+    ] {
+        let rules = format!(
+            "tc qdisc add dev a ingress\ntc filter add dev a parent ffff: prio 1 protocol ip matchall \
+             action {actions} pipe action mirred egress redirect dev b\n"
+        );
+        let (mut whole, mut parts) =
+            (Bench::new(&rules, &["a", "b"], OnPass::NoStack), Bench::new(&rules, &["a", "b"], OnPass::NoStack));
+        whole.mem("a").push_offloaded(&frame, offload);
+        assert!(whole.engine.step(&whole.rules));
+        let mut got = Vec::new();
+        while let Some(frame) = whole.mem("b").pop() {
+            got.push(frame);
+        }
+        whole.balance();
+        let mut expected: Vec<Vec<u8>> = wire.iter().flat_map(|f| parts.one("a", f)).map(|(_, f)| f).collect();
+        if actions.contains("mirror") {
+            // All of the copy goes first.
+            expected = [0, 2, 4, 1, 3, 5].map(|n| expected[n].clone()).to_vec();
+        }
+        assert_eq!(got, expected, "{actions}");
+        let base = ruleset(&rules).actions[0].counters;
+        let word = |bench: &Bench, word| bench.rules.current.cells.word(base + word);
+        assert_eq!(word(&whole, ActionWord::PACKETS), 3, "{actions}");
+        assert_eq!(word(&whole, ActionWord::BYTES), frame.len() as u64 - 14, "{actions}");
+    }
+}
+
+#[test]
+fn a_policer_compares_its_mtu_with_a_segment_and_a_partial_checksum_goes_on() {
+    let (frame, offload, wire) = super_frame();
+    let rules = "tc qdisc add dev a ingress\ntc filter add dev a parent ffff: prio 1 protocol ip matchall \
+        action police rate 1gbit burst 100k mtu 1054 conform-exceed drop/pipe action mirred egress redirect dev b\n";
+    let mut bench = Bench::new(rules, &["a", "b"], OnPass::NoStack);
+    for (offload, frames) in [(offload, 3), (Offload { gso: None, ..offload }, 0)] {
+        bench.mem("a").push_offloaded(&frame, offload);
+        assert!(bench.engine.step(&bench.rules));
+        let mut got = Vec::new();
+        while let Some(frame) = bench.mem("b").pop() {
+            got.push(frame);
+        }
+        assert_eq!(got.len(), frames);
+        assert!(got.is_empty() || got == wire);
+    }
+    let mut short = wire[2].clone();
+    let checksum = checksum::make_partial(&mut short);
+    bench.mem("a").push_offloaded(&short, Offload { checksum, gso: None });
+    assert!(bench.engine.step(&bench.rules));
+    assert_eq!(bench.mem("b").pop().as_ref(), Some(&wire[2]), "completed where it leaves");
+    bench.balance();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::choice::{Choice, ChoiceError, Wanted, Way, choose};
+use super::inkernel::{check_mixed, forward_device};
 use super::served::{Hold, Served};
 use super::tend::Stall;
 use crate::app::config::{Config, Xdp};
@@ -43,6 +44,15 @@ pub enum AttachError {
     /// A socket cannot be opened.
     #[error("{0}")]
     Port(#[from] PortError),
+    /// A veth whose other end cannot be reached.
+    #[error(
+        "{key}: frames that XDP sends to a veth arrive only if its other end has a program or GRO, and that end is in a network \
+         namespace without a name; `ip netns attach NAME PID` names it, or use --mode tc-bpf"
+    )]
+    NoPeer {
+        /// The device.
+        key: DeviceKey,
+    },
 }
 
 /// Chooses how a device is served, locks it, and attaches its XDP program, which takes nothing until [`Served::admit`]. Sockets come next,
@@ -66,6 +76,7 @@ pub fn attach(
         Some(tap) => Choice { way: Way::Tap(tap.clone()), reason: format!("{tap} stands in for it") },
         None => choose(&link, config, kernel_has_af_xdp())?,
     };
+    check_mixed(&link.key, &choice, served)?;
     check_rules(&wanted, ruleset, &choice)?;
     // A tap that stands in for a device can be one of the rules' devices itself: one lock is enough.
     let lock = match served.iter().any(|s| s.locked == link.key) {
@@ -77,12 +88,12 @@ pub fn attach(
 
 /// What no way of serving the device can do is refused before anything is attached anywhere.
 fn check_rules(device: &Wanted, ruleset: &Ruleset, choice: &Choice) -> Result<(), AttachError> {
-    if !device.receive || matches!(choice.way, Way::Tap(_)) {
+    if !device.receive || matches!(choice.way, Way::Tap(_) | Way::Xdp | Way::TcBpf) {
         return Ok(());
     }
     let target = match choice.way {
         Way::AfXdp { may_fall_back: false } => Target::Xdp,
-        Way::AfXdp { may_fall_back: true } | Way::AfPacket | Way::Tap(_) => Target::DropBehind,
+        Way::AfXdp { may_fall_back: true } | Way::AfPacket | Way::Tap(_) | Way::Xdp | Way::TcBpf => Target::DropBehind,
     };
     steer(ruleset, device.id, target)?;
     Ok(())
@@ -111,9 +122,13 @@ fn attach_link(
         reason: choice.reason,
         hold: Hold::Nothing,
         locked: link.key.clone(),
+        napi: None,
         _lock: lock,
         wanted,
     };
+    if served.way.is_in_kernel() {
+        forward_device(&mut served, ruleset, config)?;
+    }
     if let Way::AfXdp { may_fall_back } = served.way {
         match steer_device(&mut served, ruleset, own.xdp) {
             Ok(()) => {}
@@ -133,6 +148,7 @@ fn attach_link(
         Way::AfXdp { .. } => own.queues.unwrap_or(usize::MAX).min(host::link::active_queues(&link)),
         Way::AfPacket => own.queues.unwrap_or(1),
         Way::Tap(_) => 1,
+        Way::Xdp | Way::TcBpf => 0,
     };
     Ok(served)
 }
@@ -172,7 +188,11 @@ pub fn falls_back(error: &AttachError) -> bool {
                 | bpf::Error::Rejected { .. }
                 | bpf::Error::Kernel { .. }
         ),
-        AttachError::Choice(_) | AttachError::Host(_) | AttachError::Down { .. } | AttachError::Port(_) => false,
+        AttachError::Choice(_)
+        | AttachError::Host(_)
+        | AttachError::Down { .. }
+        | AttachError::Port(_)
+        | AttachError::NoPeer { .. } => false,
     }
 }
 

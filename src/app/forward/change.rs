@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::attach::{AttachError, attach, drop_behind, falls_back, steer_device};
 use super::choice::{Wanted, Way, stand_ins, wanted};
+use super::inkernel::forward_device;
 use super::ports::{Rules, forget_seen, generations, missing, open, workers};
 use super::running::{ForwardError, Running, SETTLING};
 use super::served::{Change, Hold, Role, Served, ServedPort};
-use crate::app::config::Deliver;
+use crate::app::config::{Deliver, Mode};
 use crate::app::rules::Runnable;
 use crate::host;
 use crate::rules::{Counters, Ruleset};
@@ -39,7 +40,7 @@ impl Running {
         without: &BTreeSet<DeviceKey>,
     ) -> Result<(), ForwardError> {
         let (ruleset, plan) = rules.compile()?;
-        let mut wanted = if self.state_only { Vec::new() } else { wanted(&rules.ruleset) };
+        let mut wanted = if self.state_only { Vec::new() } else { self.wanted(&rules.ruleset) };
         wanted.retain(|w| !without.contains(&w.key) && !self.absent.contains_key(&w.key));
         self.find_stand_ins(&wanted, &rules.ruleset)?;
         let changes: Vec<Change> = self.served.iter().map(|s| s.prepare(&ruleset)).collect::<Result<_, _>>()?;
@@ -78,7 +79,7 @@ impl Running {
             }
         }
         self.rules = Arc::clone(rules);
-        let all = super::choice::wanted(&rules.ruleset);
+        let all = self.wanted(&rules.ruleset);
         self.absent.retain(|key, _| all.iter().any(|w| w.key == *key));
         updated.and(self.let_go())
     }
@@ -89,6 +90,11 @@ impl Running {
             self.taps = stand_ins(&self.config, ruleset, &|key| host::link::exists(key).unwrap_or(false))?;
         }
         Ok(())
+    }
+
+    fn wanted(&self, ruleset: &Ruleset) -> Vec<Wanted> {
+        let mode = |key: &DeviceKey| self.config.device(key).mode.unwrap_or(self.config.mode);
+        wanted(ruleset, &|key| mode(key) == Mode::TcBpf)
     }
 
     fn before(&self) -> Before {
@@ -128,6 +134,9 @@ impl Running {
             if served.wanted.receive && without_program {
                 steer_device(served, ruleset, self.config.device(&served.wanted.key).xdp)?;
             }
+            if served.way.is_in_kernel() {
+                forward_device(served, ruleset, &self.config)?;
+            }
         }
         for new in wanted {
             if !self.served.iter().any(|s| s.wanted.key == new.key) {
@@ -148,7 +157,7 @@ impl Running {
     ) -> Result<(), ForwardError> {
         let gains = |s: &&Served| {
             let may_fall_back = s.way == Way::AfXdp { may_fall_back: true } && matches!(s.hold, Hold::Nothing);
-            may_fall_back && wanted(&rules.ruleset).iter().any(|w| w.key == s.wanted.key && w.receive)
+            may_fall_back && self.wanted(&rules.ruleset).iter().any(|w| w.key == s.wanted.key && w.receive)
         };
         let again: BTreeSet<DeviceKey> = self.served.iter().filter(gains).map(|s| s.wanted.key.clone()).collect();
         if again.is_empty() || !falls_back(&error) {
@@ -206,20 +215,22 @@ impl Running {
         let mut changes = changes.into_iter();
         for (at, device) in self.served.iter_mut().enumerate() {
             let change = changes.next().unwrap_or(Change::None);
-            if device.wanted.receive {
+            if device.has_hooks() {
                 let done = device.commit(change).and_then(|()| device.admit());
                 // A device that has just gone, or lost its program, is looked after by itself: see `tend`.
                 if at >= known || device.program_in_place() {
                     result = result.and(done);
                 }
-            } else if let Some(tally) = device.detach() {
-                self.retired.merge(&tally, &rules.ruleset);
+            } else {
+                device.detach().iter().for_each(|tally| self.retired.merge(tally, &rules.ruleset));
             }
         }
         self.pool.switch(id);
         for device in &mut self.served {
-            if let (Hold::Steering(steering), true) = (&mut device.hold, from_zero) {
-                steering.forget();
+            match &mut device.hold {
+                Hold::Steering(steering) if from_zero => steering.forget(),
+                Hold::InKernel(programs) if from_zero => programs.forget(),
+                Hold::Steering(_) | Hold::InKernel(_) | Hold::Behind(_) | Hold::Nothing => {}
             }
             result = result.and(device.finish());
         }
@@ -238,7 +249,7 @@ impl Running {
         }
         let removed = self.remove_ports(ports);
         // Programs, then locks.
-        self.served.retain(|served| served.wanted.receive || served.wanted.transmit);
+        self.served.retain(|served| served.has_hooks() || served.wanted.transmit);
         removed
     }
     /// Takes ports from their workers and keeps what they counted. Each comes with its device's name.

@@ -27,8 +27,10 @@ pub struct Wanted {
 }
 
 /// The devices that rules stand on or send to, in the order of their ids.
+///
+/// `alone`: whether a device is wanted that has rules only at its egress, which is so where they run at tc's own hook.
 #[must_use]
-pub fn wanted(ruleset: &Ruleset) -> Vec<Wanted> {
+pub fn wanted(ruleset: &Ruleset, alone: &dyn Fn(&DeviceKey) -> bool) -> Vec<Wanted> {
     let mut all: BTreeMap<DeviceId, Wanted> = BTreeMap::new();
     let mut entry = |id: DeviceId, change: &dyn Fn(&mut Wanted)| {
         let key = ruleset.devices[id.index()].clone();
@@ -45,7 +47,7 @@ pub fn wanted(ruleset: &Ruleset) -> Vec<Wanted> {
             }
         }
     }
-    all.retain(|_, w| w.receive || w.transmit);
+    all.retain(|_, w| w.receive || w.transmit || (w.egress_rules && alone(&w.key)));
     all.into_values().collect()
 }
 
@@ -61,6 +63,21 @@ pub enum Way {
     AfPacket,
     /// A tap in place of the device.
     Tap(DeviceKey),
+    /// The rules as an XDP program.
+    Xdp,
+    /// The rules as a program at tc's hooks.
+    TcBpf,
+}
+
+impl Way {
+    /// The kernel does it, without a worker.
+    #[must_use]
+    pub const fn is_in_kernel(&self) -> bool {
+        match self {
+            Self::Xdp | Self::TcBpf => true,
+            Self::AfXdp { .. } | Self::AfPacket | Self::Tap(_) => false,
+        }
+    }
 }
 
 /// A way and why it was chosen.
@@ -83,6 +100,20 @@ pub enum ChoiceError {
     WhichTap {
         /// What was found.
         found: String,
+    },
+    /// Some devices by workers, others in the kernel.
+    #[error(
+        "{device} would be served {one}, and {other} {two}; frames cannot go from one to the other. Use the same --mode for all devices"
+    )]
+    Mixed {
+        /// A device.
+        device: String,
+        /// `in the kernel` or `by workers`.
+        one: &'static str,
+        /// A device that is served.
+        other: String,
+        /// The other of the two, or another kind of program.
+        two: &'static str,
     },
     /// AF_XDP was asked for and the kernel has none.
     #[error(
@@ -116,6 +147,11 @@ pub enum ChoiceError {
 pub fn choose(link: &Link, config: &Config, af_xdp: bool) -> Result<Choice, ChoiceError> {
     let own = config.device(&link.key);
     let asked = own.mode.unwrap_or(config.mode);
+    match asked {
+        Mode::Xdp => return Ok(Choice { way: Way::Xdp, reason: "asked for".to_owned() }),
+        Mode::TcBpf => return Ok(Choice { way: Way::TcBpf, reason: "asked for".to_owned() }),
+        Mode::Auto | Mode::AfXdp | Mode::AfPacket => {}
+    }
     if link.key.netns.is_some() && own.mode != Some(Mode::AfXdp) {
         let reason = "in a namespace of its own: an XDP program there would make the kernel copy every frame";
         return Ok(Choice { way: Way::AfPacket, reason: reason.to_owned() });

@@ -3,6 +3,7 @@
 mod attach;
 mod change;
 mod choice;
+mod inkernel;
 mod ports;
 mod running;
 mod served;

@@ -11,27 +11,28 @@ use super::choice::Way;
 use super::served::{Role, Served, ServedPort};
 use crate::app::config::Config;
 use crate::host;
-use crate::limits::{BURST_LEN, CHUNK_LEN_XDP, FRAME_LEN_MAX, VLAN_TAG_LEN};
+use crate::limits::{BURST_LEN, CHUNK_LEN_XDP};
 use crate::plan::Plan;
 use crate::port::{AfPacket, AfXdp, Batch, FramePool, PacketConfig, PoolConfig, Port, Tap, TapConfig, XdpConfig};
 use crate::rules::Ruleset;
 use crate::types::Direction;
 use crate::worker::{AllTokens, Cells, Egress, Generation, Lane, OnPass};
 
-/// Ethernet header and two tags, beside the MTU.
-const HEADERS_LEN: usize = 14 + 2 * VLAN_TAG_LEN;
-/// What the kernel keeps of an AF_XDP chunk for itself: `XDP_PACKET_HEADROOM`, include/uapi/linux/bpf.h.
-const XDP_HEADROOM_LEN: usize = 256;
 /// Chunks beside the rings: bursts, segments of super-frames, copies.
 const CHUNKS_SPARE: u32 = 1024;
 /// Bursts that are thrown away at the start at most: several times what the ring holds.
 const FORGET_BURSTS_MAX: usize = 64;
-/// AF_PACKET's receive ring has slots of 68 KiB: this many at most, 17 MiB.
-const PACKET_RX_LEN_MAX: u32 = 256;
+/// Length of a small chunk that AF_XDP does not share, in bytes: as AF_PACKET's slots.
+const CHUNK_LEN: usize = 2048;
+/// Chunks for super-frames and jumbo frames: what some receives and the copies of a few frames take.
+const CHUNKS_LARGE: u32 = 64;
 
 /// How many workers these devices need: one for each queue of the device that has the most.
 #[must_use]
 pub fn workers(served: &[Served]) -> usize {
+    if !served.is_empty() && served.iter().all(|s| s.way.is_in_kernel()) {
+        return 0;
+    }
     served.iter().map(|s| s.queues).max().unwrap_or(1).max(1)
 }
 
@@ -55,6 +56,7 @@ pub fn missing(served: &[Served], workers: usize) -> Vec<Missing> {
         for (device, of) in served.iter().enumerate() {
             let has_queue = worker < of.queues;
             let roles: &[(Role, bool)] = match of.way {
+                Way::Xdp | Way::TcBpf => &[],
                 Way::AfXdp { .. } | Way::Tap(_) => &[(Role::Both, has_queue)],
                 Way::AfPacket => {
                     &[(Role::Receive, has_queue && of.wanted.receive), (Role::Transmit, of.wanted.transmit)]
@@ -79,55 +81,45 @@ pub struct Opened {
     pub ports: Vec<(Missing, Port, Option<OwnedFd>)>,
 }
 
-/// Opens a worker's missing ports: those of AF_XDP, and what fits in beside them, share one memory; the others have one of their own.
+/// Opens a worker's missing ports, which share one memory.
 ///
 /// # Errors
 /// [`AttachError::Port`], [`AttachError::Host`].
 pub fn open(missing: &[Missing], served: &[Served], config: &Config) -> Result<Vec<Opened>, AttachError> {
-    let is_xdp = |m: &Missing| matches!(served[m.device].way, Way::AfXdp { .. });
-    let fits = |m: &Missing| served[m.device].mtu as usize + HEADERS_LEN <= CHUNK_LEN_XDP - XDP_HEADROOM_LEN;
-    let any_xdp = missing.iter().any(is_xdp);
-    let beside = |m: &Missing| any_xdp && (is_xdp(m) || fits(m) || m.role == Role::Transmit);
-    let (umem, private): (Vec<Missing>, Vec<Missing>) = missing.iter().copied().partition(beside);
-    let mut opened = Vec::new();
-    for (group, is_umem) in [(umem, true), (private, false)] {
-        if group.is_empty() {
-            continue;
-        }
-        let mut memory = frame_memory(&group, served, config, is_umem)?;
-        let mut ports = Vec::new();
-        for missing in group {
-            let port = open_port(missing, &served[missing.device], &mut memory, config)?;
-            let socket = match &port {
-                Port::AfXdp(port) => port.socket_fd().map(|fd| fd.try_clone_to_owned()).transpose(),
-                Port::AfPacket(_) | Port::Tap(_) | Port::Mem(_) => Ok(None),
-            };
-            let key = &served[missing.device].wanted.key;
-            let socket = socket.map_err(host::HostError::io(format!("{key}: one more descriptor of its socket")))?;
-            ports.push((missing, port, socket));
-        }
-        opened.push(Opened { memory, ports });
+    if missing.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(opened)
+    let mut memory = frame_memory(missing, served, config)?;
+    let mut ports = Vec::new();
+    for missing in missing {
+        let port = open_port(*missing, &served[missing.device], &mut memory, config)?;
+        let socket = match &port {
+            Port::AfXdp(port) => port.socket_fd().map(|fd| fd.try_clone_to_owned()).transpose(),
+            Port::AfPacket(_) | Port::Tap(_) | Port::Mem(_) => Ok(None),
+        };
+        let key = &served[missing.device].wanted.key;
+        let socket = socket.map_err(host::HostError::io(format!("{key}: one more descriptor of its socket")))?;
+        ports.push((*missing, port, socket));
+    }
+    Ok(vec![Opened { memory, ports }])
 }
 
-fn frame_memory(group: &[Missing], served: &[Served], config: &Config, umem: bool) -> Result<FramePool, AttachError> {
-    let mtu = group.iter().filter(|m| m.role != Role::Transmit).map(|m| served[m.device].mtu as usize).max();
-    let chunk_len = match (umem, mtu) {
-        (true, _) => CHUNK_LEN_XDP,
-        (false, Some(mtu)) => (mtu + HEADERS_LEN).next_power_of_two().clamp(2048, FRAME_LEN_MAX.next_multiple_of(4096)),
-        // It only transmits, and copies what it is handed.
-        (false, None) => 2048,
-    };
+fn frame_memory(missing: &[Missing], served: &[Served], config: &Config) -> Result<FramePool, AttachError> {
+    let is_xdp = |m: &Missing| matches!(served[m.device].way, Way::AfXdp { .. });
+    let umem = missing.iter().any(is_xdp);
+    let receives_long = missing.iter().any(|m| !is_xdp(m) && m.role != Role::Transmit);
     let rings = &config.rings;
     let per_port = |m: &Missing| match (&served[m.device].way, m.role) {
         (Way::AfXdp { .. }, _) => rings.fill + rings.rx + rings.tx,
-        (Way::AfPacket | Way::Tap(_), Role::Transmit) => 0,
+        (Way::AfPacket | Way::Tap(_), Role::Transmit) | (Way::Xdp | Way::TcBpf, _) => 0,
         (Way::AfPacket | Way::Tap(_), Role::Both | Role::Receive) => 4 * BURST_LEN as u32,
     };
-    let spare = if mtu.is_some() { CHUNKS_SPARE } else { BURST_LEN as u32 };
-    let chunk_count = group.iter().map(per_port).sum::<u32>() + spare;
-    Ok(FramePool::new(PoolConfig { chunk_count, chunk_len, umem })?)
+    // What only transmits copies what it is handed.
+    let spare = if umem || receives_long { CHUNKS_SPARE } else { BURST_LEN as u32 };
+    let chunk_count = missing.iter().map(per_port).sum::<u32>() + spare;
+    let chunk_len = if umem { CHUNK_LEN_XDP } else { CHUNK_LEN };
+    let pool = FramePool::new(PoolConfig { chunk_count, chunk_len, umem })?;
+    Ok(if receives_long { pool.with_large(CHUNKS_LARGE) } else { pool })
 }
 
 fn open_port(missing: Missing, device: &Served, pool: &mut FramePool, config: &Config) -> Result<Port, AttachError> {
@@ -155,17 +147,19 @@ fn open_port(missing: Missing, device: &Served, pool: &mut FramePool, config: &C
                 device: name,
                 ifindex: device.ifindex,
                 mtu: device.mtu,
-                rx_ring_len: if receives { rings.rx.min(PACKET_RX_LEN_MAX) } else { 0 },
+                rx_ring_len: if receives { rings.rx } else { 0 },
                 tx_ring_len: if receives { 0 } else { rings.tx },
                 fanout: (receives && device.queues > 1).then_some((std::process::id() ^ device.ifindex << 8) as u16),
                 qdisc_bypass: false,
+                merge: true,
             };
             Ok(Port::AfPacket(host::netns::in_namespace(netns, || AfPacket::open(&packet))??))
         }
         Way::Tap(tap) => {
-            let open = TapConfig { name: tap.name.clone(), mtu: device.mtu };
+            let open = TapConfig { name: tap.name.clone(), mtu: device.mtu, merge: true };
             Ok(Port::Tap(host::netns::in_namespace(tap.netns.as_deref(), || Tap::open(&open))??))
         }
+        Way::Xdp | Way::TcBpf => unreachable!("what the kernel forwards by itself has no ports, see `missing`"),
     }
 }
 
@@ -240,6 +234,7 @@ fn lane(device: &Served, rules: &Rules<'_>) -> Lane {
         Way::AfXdp { .. } => OnPass::Stranded,
         Way::AfPacket => OnPass::KernelHasIt,
         Way::Tap(_) => OnPass::NoStack,
+        Way::Xdp | Way::TcBpf => OnPass::KernelHasIt,
     };
     Lane { hook, mac: device.mac, on_pass }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::attach::AttachError;
 use super::ports::{Rules, generations};
-use super::served::{Hold, Served};
+use super::served::Served;
 use super::status::{PortStatus, WorkerStatus};
 use super::tend::Absent;
 use super::watch::Watch;
@@ -162,7 +162,7 @@ impl Running {
         let mut notes = Vec::new();
         for device in &self.served {
             let key = &device.wanted.key;
-            if device.wanted.egress_rules {
+            if device.wanted.egress_rules && !device.way.is_in_kernel() {
                 notes.push(format!(
                     "{key} egress: these rules see what viscum transmits; what the host itself transmits does not cross them"
                 ));
@@ -192,10 +192,8 @@ impl Running {
     /// What the programs counted of frames that they left to the kernel.
     fn add_programs(&self, counters: &mut Counters) {
         for device in &self.served {
-            if let Hold::Steering(steering) = &device.hold {
-                if let Ok(tally) = steering.counters() {
-                    counters.merge(&tally, &self.rules.ruleset);
-                }
+            for tally in device.tallies() {
+                counters.merge(&tally, &self.rules.ruleset);
             }
         }
     }
@@ -311,7 +309,7 @@ impl Running {
             // A worker that does not answer is ended all the same, below.
             let _stuck = self.pool.publish(generations(&rules, self.pool.workers.len(), &self.served));
         }
-        for tally in self.served.iter_mut().filter_map(Served::detach) {
+        for tally in self.served.iter_mut().flat_map(Served::detach) {
             self.retired.merge(&tally, &self.rules.ruleset);
         }
         self.pool.switch(id);

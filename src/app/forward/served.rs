@@ -4,7 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::attach::{AttachError, in_its_namespace};
 use super::choice::{Wanted, Way};
+use super::inkernel::{InKernel, Loaded};
 use super::tend::Stall;
+use crate::ebpf::load::forward::Napi;
 use crate::ebpf::load::{DropBehind, Prepared, Steering, Tally};
 use crate::ebpf::{self, Object, Target, steer};
 use crate::host;
@@ -21,6 +23,8 @@ pub enum Hold {
     Steering(Box<Steering>),
     /// Drops behind an AF_PACKET tap.
     Behind(Box<DropBehind>),
+    /// The rules run in the kernel.
+    InKernel(Box<InKernel>),
     /// None: nothing is taken from the kernel, or there is no kernel behind it.
     Nothing,
 }
@@ -56,6 +60,8 @@ pub struct Served {
     pub ports: Vec<ServedPort>,
     /// The link that is locked for it: its own, or that of the tap that stands in for it.
     pub(super) locked: DeviceKey,
+    /// What lets its veth peer take redirected frames.
+    pub(super) napi: Option<Napi>,
     /// Held as long as it is served.
     pub(super) _lock: Option<DeviceLock>,
 }
@@ -100,6 +106,8 @@ impl Served {
             (Way::AfPacket, _) if self.wanted.receive => "af-packet (the kernel keeps every frame)".to_owned(),
             (Way::AfPacket, _) => "af-packet (transmit only)".to_owned(),
             (Way::Tap(tap), _) => format!("tap {tap}"),
+            (Way::Xdp | Way::TcBpf, Hold::InKernel(programs)) => programs.mode(),
+            (Way::Xdp | Way::TcBpf, _) => "in the kernel (transmit only)".to_owned(),
         }
     }
 
@@ -119,6 +127,7 @@ impl Served {
                 let object = steer(ruleset, id, Target::DropBehind)?;
                 self.inside(|| behind.prepare(&object).map(|p| prepared = Some(p)))?;
             }
+            Hold::InKernel(_) => return self.load_programs(ruleset).map(Change::Programs),
             Hold::Nothing if self.way == Way::AfPacket && self.receives() => {
                 let object = steer(ruleset, id, Target::DropBehind)?;
                 return Ok(if ebpf::takes(ruleset, id) { Change::Attach(object) } else { Change::None });
@@ -138,8 +147,10 @@ impl Served {
             (Change::None, _) => Ok(()),
             (Change::Replace(new), Hold::Steering(steering)) => in_its_namespace(&key, || steering.commit(new)),
             (Change::Replace(new), Hold::Behind(behind)) => in_its_namespace(&key, || behind.commit(new)),
-            (Change::Replace(_), Hold::Nothing) => Ok(()),
-            (Change::Attach(_), Hold::Steering(_) | Hold::Behind(_)) => Ok(()),
+            (Change::Programs(loaded), Hold::InKernel(programs)) => programs.commit(&key, ifindex, loaded),
+            (Change::Programs(_), Hold::Steering(_) | Hold::Behind(_) | Hold::Nothing) => Ok(()),
+            (Change::Replace(_), Hold::InKernel(_) | Hold::Nothing) => Ok(()),
+            (Change::Attach(_), Hold::Steering(_) | Hold::Behind(_) | Hold::InKernel(_)) => Ok(()),
             (Change::Attach(object), hold @ Hold::Nothing) => {
                 let mut behind = None;
                 in_its_namespace(&key, || DropBehind::attach(&object, ifindex).map(|b| behind = Some(b)))?;
@@ -174,16 +185,34 @@ impl Served {
         match &self.hold {
             Hold::Steering(steering) => steering.is_attached(),
             Hold::Behind(behind) => behind.is_attached(),
+            Hold::InKernel(programs) => programs.in_place(),
             Hold::Nothing => true,
         }
     }
 
     /// Takes the program off the device: the kernel has all frames again. What it counted of those that it left to the kernel.
-    pub fn detach(&mut self) -> Option<Tally> {
+    pub fn detach(&mut self) -> Vec<Tally> {
         match std::mem::replace(&mut self.hold, Hold::Nothing) {
-            Hold::Steering(steering) => steering.end().ok(),
-            Hold::Behind(_) | Hold::Nothing => None,
+            Hold::Steering(steering) => steering.end().into_iter().collect(),
+            Hold::InKernel(programs) => programs.end(),
+            Hold::Behind(_) | Hold::Nothing => Vec::new(),
         }
+    }
+
+    /// What its programs counted of frames that they did not hand to a worker.
+    #[must_use]
+    pub fn tallies(&self) -> Vec<Tally> {
+        match &self.hold {
+            Hold::Steering(steering) => steering.counters().into_iter().collect(),
+            Hold::InKernel(programs) => programs.tallies(),
+            Hold::Behind(_) | Hold::Nothing => Vec::new(),
+        }
+    }
+
+    /// Whether its hooks run its rules, or what it sends crosses them.
+    #[must_use]
+    pub fn has_hooks(&self) -> bool {
+        self.wanted.receive || (self.way == Way::TcBpf && self.wanted.egress_rules)
     }
 
     /// Waits until a replaced program has finished its last frame.
@@ -194,6 +223,7 @@ impl Served {
         let done = match &mut self.hold {
             Hold::Steering(steering) => steering.finish(),
             Hold::Behind(behind) => behind.finish(),
+            Hold::InKernel(programs) => programs.finish(),
             Hold::Nothing => Ok(()),
         };
         done.map_err(|source| AttachError::Program { key: self.wanted.key.clone(), source })
@@ -213,4 +243,6 @@ pub enum Change {
     Replace(Prepared),
     /// A program where there was none.
     Attach(Object),
+    /// Other programs that forward.
+    Programs(Loaded),
 }

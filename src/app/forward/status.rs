@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::running::Running;
 use super::served::{Hold, Served};
+use crate::ebpf::load::Tally;
 use crate::types::DropReason;
 use crate::worker::{PortCells, Shared, monotonic_ms};
 
@@ -177,6 +178,7 @@ fn device(served: &Served) -> DeviceStatus {
     let tally = match &served.hold {
         Hold::Steering(steering) => steering.counters().ok(),
         Hold::Behind(behind) => behind.counters().ok(),
+        Hold::InKernel(programs) => programs.tallies().into_iter().reduce(Tally::and),
         Hold::Nothing => None,
     };
     let workers: BTreeSet<usize> = served.ports.iter().map(|port| port.at.worker).collect();

@@ -3,15 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::choice::Way;
 use super::running::{ForwardError, Running};
-use super::served::Served;
+use super::served::{Hold, Served};
 use super::watch::{Found, Watch};
 use crate::app::rules::Runnable;
 use crate::host;
-use crate::types::DeviceKey;
+use crate::types::{DeviceId, DeviceKey};
 
 /// The longest time between two looks at what no event tells of: programs, queues, transmission.
 const LOOK: Duration = Duration::from_millis(500);
@@ -63,6 +64,7 @@ impl Stall {
 impl Running {
     /// Looks what became of the devices, and does something about it. What happened, line by line; mostly nothing.
     pub fn tend(&mut self) -> Vec<String> {
+        self.tell_programs();
         let changed = self.watch.has_changed();
         if self.state_only || (!changed && self.tended.elapsed() < LOOK) {
             return Vec::new();
@@ -88,6 +90,17 @@ impl Running {
         }
         self.try_again(changed, &mut said);
         said
+    }
+
+    /// Tells programs that forward by themselves which devices are up.
+    fn tell_programs(&mut self) {
+        let up = &self.up;
+        let is_up = |id: DeviceId| up.get(id.index()).is_none_or(|up| up.load(Ordering::Relaxed));
+        for device in &mut self.served {
+            if let Hold::InKernel(programs) = &mut device.hold {
+                programs.tend(&is_up);
+            }
+        }
     }
 
     /// A device has another name: it keeps its filters, as in the kernel, and its sockets and programs.
@@ -210,7 +223,7 @@ fn look(
     if link.name != served.locked.name {
         return Some(match served.way {
             Way::Tap(_) => Trouble::Gone("the tap that stood in for it has another name"),
-            Way::AfXdp { .. } | Way::AfPacket => Trouble::Renamed(link.name),
+            Way::AfXdp { .. } | Way::AfPacket | Way::Xdp | Way::TcBpf => Trouble::Renamed(link.name),
         });
     }
     if link.up != served.up {
@@ -223,7 +236,7 @@ fn look(
     if link.mtu != served.mtu {
         match served.way {
             // Its buffers have room for whatever the kernel lets through to it.
-            Way::AfXdp { .. } => served.mtu = link.mtu,
+            Way::AfXdp { .. } | Way::Xdp | Way::TcBpf => served.mtu = link.mtu,
             Way::AfPacket | Way::Tap(_) => return Some(Trouble::Reopen(format!("its MTU is {} now", link.mtu))),
         }
     }

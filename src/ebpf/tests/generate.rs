@@ -122,10 +122,14 @@ pub struct Maker<'a> {
     pub ruleset: Ruleset,
     /// Actions that can be refused, too.
     pub wild: bool,
+    /// All kinds of action: see [`super::rich`].
+    pub rich: bool,
+    /// u32 tables that nodes may link to.
+    pub links: Vec<u32>,
 }
 
 impl Maker<'_> {
-    fn words(&mut self, count: u32) -> u32 {
+    pub fn words(&mut self, count: u32) -> u32 {
         self.ruleset.counter_words += count;
         self.ruleset.counter_words - count
     }
@@ -140,7 +144,7 @@ impl Maker<'_> {
         ActionId(index - 1)
     }
 
-    fn control(&mut self) -> Control {
+    pub fn control(&mut self) -> Control {
         use Control::{Continue, GotoChain, Jump, Pass, Pipe, Queued, Reclassify, Shot, Stolen, Trap};
         let n = self.rng.gen_range(0..4);
         let all = [
@@ -164,6 +168,9 @@ impl Maker<'_> {
     }
 
     fn random_action(&mut self) -> Action {
+        if self.rich && self.rng.gen_bool(0.6) {
+            return self.rich_action();
+        }
         let control = self.control();
         let redirect = Mirred {
             direction: Direction::Egress,
@@ -200,30 +207,39 @@ impl Maker<'_> {
         }
     }
 
-    fn actions(&mut self) -> Vec<ActionId> {
-        (0..*[0, 1, 1, 1, 2, 3].choose(self.rng).unwrap())
+    pub fn actions(&mut self) -> Vec<ActionId> {
+        let mut actions: Vec<ActionId> = (0..*[0, 1, 1, 1, 2, 3].choose(self.rng).unwrap())
             .map(|_| {
                 let action = self.random_action();
                 self.action(action)
             })
-            .collect()
+            .collect();
+        if self.rich && self.rng.gen_bool(0.7) {
+            let device = DeviceId(if self.rng.gen_bool(0.8) { 1 } else { 2 });
+            let (direction, mode) = (Direction::Egress, MirredMode::Redirect);
+            actions.push(self.action(Action::Mirred(Mirred { direction, mode, device, control: Control::Stolen })));
+        }
+        actions
     }
 
-    fn u32_key(&mut self) -> U32Key {
+    pub fn u32_key(&mut self) -> U32Key {
         let sample = frame(self.rng, false);
         let offset = *[0, 4, 8, 12, 16, 20, 24, 32, 36, -14, -8, -4, -2, -16, 33, -3, 60].choose(self.rng).unwrap();
         let mask = *[0xffff_ffff, 0xff, 0xffff, 0xff_0000, 0xffff_0000, 0, 0x0f00_0000].choose(self.rng).unwrap();
         let at = (offset + 14).max(0) as usize;
         let word = sample.get(at..at + 4).map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
-        U32Key { value: word & mask, mask, offset, base: U32Base::Network }
+        let next = !self.links.is_empty() && self.rng.gen_bool(0.2);
+        let base = if next { U32Base::NextHeader } else { U32Base::Network };
+        U32Key { value: word & mask, mask, offset, base }
     }
 
     pub fn u32_node(&mut self, handle: u32, keys: Vec<U32Key>, actions: Vec<ActionId>) -> U32Node {
-        let counters = self.words(NodeWord::len(keys.len()));
+        let counters = self.words(NodeWord::len(keys.len()) + 1);
         let terminal = !actions.is_empty() || self.rng.gen_bool(0.5);
         let mark = self.rng.gen_bool(0.05).then(|| U32Mark { value: self.rng.gen_range(0..2), mask: 1 });
         let indev = self.rng.gen_bool(0.05).then(|| DeviceId(self.rng.gen_range(0..2)));
-        U32Node { handle, keys, mark, indev, terminal, classid: None, actions, counters, link: None }
+        let link = if self.links.is_empty() { None } else { self.link() };
+        U32Node { handle, keys, mark, indev, terminal, classid: None, actions, counters, link }
     }
 
     fn u32_filter(&mut self) -> Classifier {
@@ -290,11 +306,12 @@ impl Maker<'_> {
         for prio in 1..=self.rng.gen_range(1..4) {
             let protocols = [ethertype::ALL, 0x0800, 0x0800, 0x0800, 0x86dd, 0x8100, 0x88a8, 0x0806, 4, 1];
             let protocol = Protocol(*protocols.choose(self.rng).unwrap());
-            let classifier = match self.rng.gen_range(0..7) {
-                5 => self.basic_filter(),
-                6 => self.fw_filter(),
-                0..=2 => self.u32_filter(),
-                3 => self.flower_filter(protocol),
+            let classifier = match self.rng.gen_range(0..12) {
+                // fw, which matches nothing here, only now and then.
+                10 if self.rng.gen_bool(0.4) => self.fw_filter(),
+                10 | 11 => self.basic_filter(),
+                0..=5 => self.u32_filter(),
+                6 | 7 => self.flower_filter(protocol),
                 _ => {
                     let actions = self.actions();
                     let counters = self.words(NodeWord::len(0));
@@ -310,7 +327,21 @@ impl Maker<'_> {
     /// A ruleset with rules at the ingress of device 0 only.
     pub fn ruleset(rng: &mut SmallRng, wild: bool) -> Ruleset {
         let devices = topology().devices.into_iter().map(|d: Device| d.key).collect();
-        let mut maker = Maker { rng, ruleset: Ruleset { devices, ..Ruleset::default() }, wild };
+        Self::ruleset_of(rng, devices, wild, false, false)
+    }
+
+    /// As [`Maker::ruleset`], with hash tables, and perhaps all kinds of action.
+    pub fn linked_ruleset(rng: &mut SmallRng, rich: bool) -> Ruleset {
+        let devices = topology().devices.into_iter().map(|d: Device| d.key).collect();
+        Self::ruleset_of(rng, devices, rich, rich, true)
+    }
+
+    fn ruleset_of(rng: &mut SmallRng, devices: Vec<DeviceKey>, wild: bool, rich: bool, links: bool) -> Ruleset {
+        let ruleset = Ruleset { devices, ..Ruleset::default() };
+        let mut maker = Maker { rng, ruleset, wild, rich, links: Vec::new() };
+        if links {
+            maker.tables();
+        }
         let mut chains = BTreeMap::new();
         for index in 0..4 {
             if index == 0 || maker.rng.gen_bool(0.5) {

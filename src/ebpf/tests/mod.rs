@@ -2,8 +2,11 @@
 
 mod agree;
 mod attach;
+mod forward;
 mod generate;
+mod lookup;
 mod refuse;
+mod rich;
 
 /// Whether the kernel lets us; says so loudly if not. In CI that is an error.
 fn privileged() -> bool {

@@ -183,7 +183,7 @@ impl Run<'_> {
     fn nat(&mut self, nat: &Nat, base: u32, skb: &mut Skb, bytes: u64) -> Outcome {
         self.counters.count_action(base, bytes);
         let network = skb.network();
-        if nat.control == Control::Shot || !wire::nat::translate(&mut skb.data, network, nat.rule) {
+        if nat.control == Control::Shot || !wire::nat::translate(&mut skb.data, network, nat.rule, false) {
             self.counters.add(base + ActionWord::DROPS, 1);
             return Outcome::Control(Control::Shot);
         }

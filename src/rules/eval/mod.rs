@@ -17,8 +17,8 @@ use std::collections::VecDeque;
 use crate::limits::{ETHERNET_LEN, TAGGED_FRAME_LEN_MIN, VETH_HOPS_MAX, VLAN_TAG_LEN};
 use crate::rules::{Control, Counters, Ruleset};
 use crate::types::{
-    Device, DeviceId, DeviceKind, Direction, DropReason, MacAddr, PacketMeta, PacketType, Topology, VlanTag, ethertype,
-    is_tag,
+    Device, DeviceId, DeviceKind, Direction, DropReason, MacAddr, Offload, PacketMeta, PacketType, Topology, VlanTag,
+    ethertype, is_tag,
 };
 use crate::wire::transport;
 
@@ -153,6 +153,7 @@ impl Skb {
             mark: 0,
             priority: 0,
             queue_mapping: 0,
+            offload: Offload::NONE,
         };
         let mut skb = Self { data, meta, iif: DeviceId(0), behind_transport: 0 };
         skb.find_transport();

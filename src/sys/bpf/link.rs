@@ -6,6 +6,7 @@ use libbpf_sys as sys;
 
 use super::query::{Mode, xdp_attached};
 use super::{Error, Program};
+use crate::types::Direction;
 
 /// A program attached to a device until this is dropped.
 #[derive(Debug)]
@@ -34,10 +35,22 @@ impl Link {
     /// Attaches a classifier to the device's ingress, before all others there: what we drop, nobody else may pass.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] on kernels without tcx (before 6.6); else as [`Link::xdp`].
+    /// As [`Link::tcx`].
     pub fn tcx_ingress(program: &Program, ifindex: u32) -> Result<Self, Error> {
+        Self::tcx(program, ifindex, Direction::Ingress)
+    }
+
+    /// Attaches a classifier to one of the device's hooks, before all others there.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] on kernels without tcx (before 6.6); else as [`Link::xdp`].
+    pub fn tcx(program: &Program, ifindex: u32, direction: Direction) -> Result<Self, Error> {
         const WHAT: &str = "attach a tcx program";
-        match Self::create(program, ifindex, sys::BPF_TCX_INGRESS, sys::BPF_F_BEFORE, WHAT) {
+        let kind = match direction {
+            Direction::Ingress => sys::BPF_TCX_INGRESS,
+            Direction::Egress => sys::BPF_TCX_EGRESS,
+        };
+        match Self::create(program, ifindex, kind, sys::BPF_F_BEFORE, WHAT) {
             // The attach type is not known.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(Error::Unsupported { what: WHAT }),
             result => result,

@@ -16,9 +16,13 @@ pub struct Map {
 
 impl Map {
     pub(super) fn create(kind: u32, name: &CStr, value_len: u32, entries: u32) -> Result<Self, Error> {
+        Self::create_keyed(kind, name, 4, value_len, entries)
+    }
+
+    fn create_keyed(kind: u32, name: &CStr, key_len: u32, value_len: u32, entries: u32) -> Result<Self, Error> {
         super::quiet();
         // SAFETY: the name is a terminated string that outlives the call; null options are allowed.
-        let fd = unsafe { sys::bpf_map_create(kind, name.as_ptr(), 4, value_len, entries, ptr::null()) };
+        let fd = unsafe { sys::bpf_map_create(kind, name.as_ptr(), key_len, value_len, entries, ptr::null()) };
         if fd < 0 {
             return Err(Error::from_code("create a BPF map", fd, 0));
         }
@@ -133,5 +137,89 @@ impl SocketMap {
     pub fn clear(&self, queue: u32) {
         // SAFETY: the key is a u32 that outlives the call. An empty entry gives ENOENT: it is clear then.
         unsafe { sys::bpf_map_delete_elem(self.map.raw_fd(), (&raw const queue).cast()) };
+    }
+}
+
+/// A hash map from words to four words.
+#[derive(Debug)]
+pub struct WordMap {
+    map: Map,
+    key_words: usize,
+}
+
+impl WordMap {
+    /// Empty, with room for so many entries.
+    ///
+    /// # Errors
+    /// What the kernel says; E2BIG or ENOMEM for too much.
+    pub fn new(name: &CStr, key_words: usize, entries: u32) -> Result<Self, Error> {
+        let map = Map::create_keyed(sys::BPF_MAP_TYPE_HASH, name, key_words as u32 * 4, 16, entries)?;
+        Ok(Self { map, key_words })
+    }
+
+    /// For programs that refer to the map.
+    #[must_use]
+    pub fn map(&self) -> &Map {
+        &self.map
+    }
+
+    /// Puts an entry in, in the place of one with the same key.
+    ///
+    /// # Errors
+    /// What the kernel says; E2BIG if it is full.
+    ///
+    /// # Panics
+    /// If the key is not as long as the map's.
+    pub fn set(&self, key: &[u32], value: &[u32; 4]) -> Result<(), Error> {
+        assert_eq!(key.len(), self.key_words, "a key of this map");
+        // SAFETY: key and value have the lengths of the map and are valid for the call.
+        let code =
+            unsafe { sys::bpf_map_update_elem(self.map.raw_fd(), key.as_ptr().cast(), value.as_ptr().cast(), 0) };
+        if code < 0 { Err(Error::from_code("fill the map of rules", code, 0)) } else { Ok(()) }
+    }
+}
+
+/// Devices that programs send to, by a number of the program.
+#[derive(Debug)]
+pub struct DeviceMap {
+    map: Map,
+    xdp: bool,
+}
+
+impl DeviceMap {
+    /// For XDP: entries hold on to the device itself, in whatever namespace it is.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn for_xdp(name: &CStr, devices: u32) -> Result<Self, Error> {
+        Ok(Self { map: Map::create(sys::BPF_MAP_TYPE_DEVMAP, name, 4, devices)?, xdp: true })
+    }
+
+    /// For tc: entries are numbers of devices.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn for_tc(name: &CStr, devices: u32) -> Result<Self, Error> {
+        Ok(Self { map: Map::create(sys::BPF_MAP_TYPE_ARRAY, name, 4, devices)?, xdp: false })
+    }
+
+    /// For programs that refer to the map.
+    #[must_use]
+    pub fn map(&self) -> &Map {
+        &self.map
+    }
+
+    /// From now on this number is the device with this index of the calling thread's namespace; 0: none, it is down.
+    ///
+    /// # Errors
+    /// What the kernel says; ENODEV without such a device.
+    pub fn set(&self, number: u32, ifindex: u32) -> Result<(), Error> {
+        if ifindex == 0 && self.xdp {
+            // SAFETY: the key is a u32 that outlives the call. An empty entry gives ENOENT: it is clear then.
+            unsafe { sys::bpf_map_delete_elem(self.map.raw_fd(), (&raw const number).cast()) };
+            return Ok(());
+        }
+        let code = self.map.update(number, &ifindex);
+        if code < 0 { Err(Error::from_code("put a device into the map", code, ifindex)) } else { Ok(()) }
     }
 }

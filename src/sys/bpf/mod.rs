@@ -13,8 +13,8 @@ mod words;
 
 pub use cls::{ClsFilter, remove_leftover};
 pub use link::Link;
-pub use map::{Map, PerCpuMap, SocketMap};
-pub use program::{Kind, Program};
+pub use map::{DeviceMap, Map, PerCpuMap, SocketMap, WordMap};
+pub use program::{Kind, Program, TestRun};
 pub use query::{Attached, Mode, xdp_attached};
 pub use words::WordsMap;
 

@@ -107,4 +107,39 @@ impl Program {
         let code = unsafe { sys::bpf_prog_test_run_opts(self.raw_fd(), &raw mut options) };
         if code < 0 { Err(Error::from_code("run a BPF program", code, 0)) } else { Ok(options.retval) }
     }
+
+    /// As [`Program::test_run`], so many times on one frame, with what came out.
+    ///
+    /// # Errors
+    /// As [`Program::test_run`].
+    pub fn test_run_repeated(&self, frame: &[u8], repeat: i32) -> Result<TestRun, Error> {
+        let mut out = vec![0u8; frame.len() + 512];
+        let mut options = sys::bpf_test_run_opts {
+            sz: size_of::<sys::bpf_test_run_opts>() as u64,
+            data_in: frame.as_ptr().cast(),
+            data_size_in: frame.len() as u32,
+            data_out: out.as_mut_ptr().cast(),
+            data_size_out: out.len() as u32,
+            repeat,
+            ..Default::default()
+        };
+        // SAFETY: the frame and the output buffer are valid for the call, with the lengths that are given.
+        let code = unsafe { sys::bpf_prog_test_run_opts(self.raw_fd(), &raw mut options) };
+        if code < 0 {
+            return Err(Error::from_code("run a BPF program", code, 0));
+        }
+        out.truncate(options.data_size_out as usize);
+        Ok(TestRun { code: options.retval, frame: out, nanoseconds: options.duration })
+    }
+}
+
+/// What a program did to a frame in a test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestRun {
+    /// What it returned.
+    pub code: u32,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+    /// How long one run took on average.
+    pub nanoseconds: u32,
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::rules::{Classifier, FwFilter};
 use crate::tc::script::parse_script;
-use crate::tc::{AnyDevice, Applied, Store, TcError};
+use crate::tc::{AnyDevice, Applied, Facts, Store, TcError, lint};
 
 const QDISC: &str = "tc qdisc add dev eth0 ingress";
 
@@ -112,6 +112,33 @@ fn json_of_both_is_valid_and_has_what_the_text_has() {
     assert_eq!((&options["handle"], &options["mask"]), (&"a".into(), &"ff".into()));
     assert_eq!((&options["classid"], &options["input_dev"]), (&"1:1".into(), &"eth0".into()));
     assert_eq!(options["actions"][0]["kind"], "gact");
+}
+
+#[test]
+fn of_a_long_classid_the_last_eight_digits_count() {
+    let mut store = Store::new();
+    run(&mut store, QDISC).unwrap();
+    run(&mut store, "tc filter add dev eth0 parent ffff: prio 1 protocol ip handle 1 fw classid 98765fedcb").unwrap();
+    let listing = run(&mut store, "tc filter show dev eth0 parent ffff:").unwrap().stdout;
+    assert!(listing.contains("handle 0x1 classid 765f:edcb "), "{listing}");
+}
+
+#[test]
+fn lint_knows_marks_that_nothing_sets_and_protocols_the_wrong_way_round() {
+    let codes = |lines: &[&str]| {
+        let mut store = Store::new();
+        run(&mut store, QDISC).unwrap();
+        lines.iter().for_each(|line| drop(run(&mut store, line).unwrap()));
+        let facts = Facts { devices: &AnyDevice, mac: &|_| None, peer: &|_| None };
+        lint(&store, &facts).into_iter().map(|w| w.code).collect::<Vec<_>>()
+    };
+    let fw = "tc filter add dev eth0 parent ffff: prio 2 protocol ip handle 5 fw action drop";
+    let mark = "tc filter add dev eth0 parent ffff: prio 1 protocol ip u32 match u8 6 0xff at 9 action skbedit mark 5 action continue";
+    assert_eq!(codes(&[fw]), ["mark-unset"]);
+    assert!(codes(&[mark, fw]).is_empty());
+    assert_eq!(codes(&[&basic("meta(protocol eq 0x0800)")]), ["protocol-order"]);
+    assert_eq!(codes(&[&basic("not meta(0x86dd eq protocol)")]), ["protocol-order"]);
+    assert!(codes(&[&basic("meta(protocol eq 8)")]).is_empty());
 }
 
 /// `fw` without handle makes a filter without nodes; its first handle ends the old method for good.

@@ -1,6 +1,6 @@
 //! Where headers are found, and where not: one table of frames.
 
-use crate::types::{PacketMeta, PacketType, VlanTag, ethertype};
+use crate::types::{Offload, PacketMeta, PacketType, VlanTag, ethertype};
 use crate::wire::{Fragment, Headers, IpVersion, SeenTag};
 
 /// A MAC header, then this, then zeros up to `len` bytes in all.
@@ -12,7 +12,16 @@ fn frame(network: &[u8], len: usize) -> Vec<u8> {
 
 fn parse(frame: &[u8], protocol: u16, tag: Option<VlanTag>) -> Headers {
     let ptype = PacketType::Host;
-    let meta = PacketMeta { tag, protocol, network: 14, ptype, mark: 0, priority: 0, queue_mapping: 0 };
+    let meta = PacketMeta {
+        tag,
+        protocol,
+        network: 14,
+        ptype,
+        mark: 0,
+        priority: 0,
+        queue_mapping: 0,
+        offload: Offload::NONE,
+    };
     Headers::parse(frame, &meta)
 }
 

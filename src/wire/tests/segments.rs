@@ -39,7 +39,7 @@ proptest! {
         if shape.tcp {
             frame[whole.l4.start + 16] ^= 0x5a;
         }
-        let all = cut(&frame, Gso { kind: kind(shape), size });
+        let all = cut(&frame, Gso { kind: kind(shape), size, ecn: false });
         let mut joined = Vec::new();
         for (index, segment) in all.iter().enumerate() {
             let part = verified(segment);
@@ -64,7 +64,7 @@ proptest! {
     #[test]
     fn no_bytes_panic(frame in proptest::collection::vec(any::<u8>(), 0..200), size: u16, which in 0u8..3) {
         let kind = [GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::UdpL4][usize::from(which)];
-        if let Ok(mut segmenter) = segments(&frame, Gso { kind, size }) {
+        if let Ok(mut segmenter) = segments(&frame, Gso { kind, size, ecn: false }) {
             let mut out = [0; 300];
             while segmenter.next_into(&mut out).is_some() {}
         }
@@ -76,7 +76,7 @@ proptest! {
         let mut frame = shape.frame(&[7; 300]);
         frame[at] = byte;
         frame.truncate(keep);
-        if let Ok(mut segmenter) = segments(&frame, Gso { kind: kind(shape), size }) {
+        if let Ok(mut segmenter) = segments(&frame, Gso { kind: kind(shape), size, ecn: false }) {
             let mut out = [0; 500];
             while segmenter.next_into(&mut out).is_some() {}
         }
@@ -88,14 +88,14 @@ fn a_frame_as_long_as_any_is_cut() {
     let shape = Shape::new(1);
     let frame = shape.frame(&vec![9; 65_535 - 40]);
     assert_eq!(frame.len(), 65_549);
-    assert_eq!(cut(&frame, Gso { kind: GsoKind::TcpV4, size: 1460 }).len(), 45);
+    assert_eq!(cut(&frame, Gso { kind: GsoKind::TcpV4, size: 1460, ecn: false }).len(), 45);
 }
 
 #[test]
 fn udp_without_checksum_stays_without() {
     let mut frame = Shape::new(0).frame(&[1; 100]);
     frame[40..42].fill(0);
-    for segment in cut(&frame, Gso { kind: GsoKind::UdpL4, size: 30 }) {
+    for segment in cut(&frame, Gso { kind: GsoKind::UdpL4, size: 30, ecn: false }) {
         assert_eq!(segment[40..42], [0, 0]);
     }
 }
@@ -103,7 +103,7 @@ fn udp_without_checksum_stays_without() {
 #[test]
 fn a_buffer_that_is_too_short_loses_nothing() {
     let frame = Shape::new(1).frame(&[1; 100]);
-    let mut segmenter = segments(&frame, Gso { kind: GsoKind::TcpV4, size: 60 }).unwrap();
+    let mut segmenter = segments(&frame, Gso { kind: GsoKind::TcpV4, size: 60, ecn: false }).unwrap();
     assert_eq!(segmenter.next_into(&mut [0; 20]), None);
     assert_eq!(segmenter.remaining(), 2);
     assert_eq!(segmenter.next_into(&mut [0; 200]), Some(54 + 60));
@@ -112,7 +112,7 @@ fn a_buffer_that_is_too_short_loses_nothing() {
 #[test]
 fn what_cannot_be_cut_is_refused() {
     let frame = Shape::new(1).frame(&[1; 100]);
-    let gso = Gso { kind: GsoKind::TcpV4, size: 60 };
+    let gso = Gso { kind: GsoKind::TcpV4, size: 60, ecn: false };
     assert_eq!(segments(&frame, Gso { size: 0, ..gso }).unwrap_err(), SegmentError::NoSize);
     let wrong = Gso { kind: GsoKind::UdpL4, ..gso };
     assert_eq!(segments(&frame, wrong).unwrap_err(), SegmentError::Headers(GsoKind::UdpL4));
