@@ -8,6 +8,7 @@ mod differential;
 mod errors;
 mod faults;
 mod forward;
+mod fuzz;
 mod golden;
 mod import;
 mod import_live;

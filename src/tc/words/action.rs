@@ -85,8 +85,10 @@ fn skbedit(edit: &Skbedit) -> String {
     if let Some(queue) = edit.queue_mapping {
         out.push_str(&format!(" queue_mapping {queue}"));
     }
-    if let Some((mark, mask)) = edit.mark {
-        out.push_str(&format!(" mark {mark:#x}/{mask:#x}"));
+    match edit.mark {
+        Some((mark, u32::MAX)) if !edit.full_mask => out.push_str(&format!(" mark {mark:#x}")),
+        Some((mark, mask)) => out.push_str(&format!(" mark {mark:#x}/{mask:#x}")),
+        None => {}
     }
     if let Some(priority) = edit.priority {
         out.push_str(&format!(" priority {}", classid_text(priority)));

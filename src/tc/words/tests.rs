@@ -48,7 +48,8 @@ fn any_action() -> impl Strategy<Value = Action> {
     let skbedit = (control(), any::<Option<(u32, u32)>>(), any::<Option<u32>>(), any::<Option<u16>>(), any::<bool>())
         .prop_map(|(control, mark, priority, queue_mapping, inheritdsfield)| {
             let ptype = Some(PacketType::OtherHost);
-            Action::Skbedit(Skbedit { ptype, mark, priority, queue_mapping, inheritdsfield, control })
+            let full_mask = mark.is_some_and(|(_, mask)| mask == u32::MAX);
+            Action::Skbedit(Skbedit { ptype, full_mask, mark, priority, queue_mapping, inheritdsfield, control })
         });
     let skbmod = (control(), mac(), proptest::option::of(mac()), proptest::option::of(1u16..)).prop_map(
         |(control, dmac, smac, etype)| {

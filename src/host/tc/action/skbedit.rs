@@ -27,10 +27,12 @@ pub(super) fn decode(attrs: &Attrs<'_>) -> Options {
             return Err(Lacking(format!("skbedit's flags {flags:#x}")));
         }
         let mark = attrs.u32(MARK)?.map(|mark| Ok((mark, attrs.u32(MASK)?.unwrap_or(u32::MAX)))).transpose()?;
+        let full_mask = attrs.u32(MASK)? == Some(u32::MAX);
         let ptype = attrs.u16(PTYPE)?.map(packet_type).transpose()?;
         Ok(Action::Skbedit(Skbedit {
             ptype,
             mark,
+            full_mask,
             priority: attrs.u32(PRIORITY)?,
             queue_mapping: attrs.u16(QUEUE_MAPPING)?,
             inheritdsfield: flags & INHERITDSFIELD != 0,
@@ -54,7 +56,7 @@ pub(super) fn encode(edit: &Skbedit, index: u32, put: &mut Put) {
     }
     if let Some((mark, mask)) = edit.mark {
         put.u32(MARK, mark);
-        if mask != u32::MAX {
+        if mask != u32::MAX || edit.full_mask {
             put.u32(MASK, mask);
         }
     }
