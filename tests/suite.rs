@@ -10,6 +10,8 @@ mod faults;
 mod forward;
 mod fuzz;
 mod golden;
+mod import;
+mod import_live;
 mod inkernel;
 mod large;
 mod lifecycle;

@@ -2,6 +2,10 @@
 
 pub(in crate::tc) mod units;
 
+pub(in crate::tc) use units::size_for;
+#[cfg(test)]
+pub(in crate::tc) use units::xmit_time as ticks_of;
+
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};

@@ -103,6 +103,16 @@ pub fn xmit_time(per_s: u64, size: u32) -> u32 {
     (f64::from(us) * TICKS_PER_US) as u64 as u32
 }
 
+/// A size that [`xmit_time`] makes these ticks of; `None`: there is none, so tc did not make them.
+pub fn size_for(per_s: u64, ticks: u32) -> Option<u32> {
+    let first = (f64::from(ticks) / TICKS_PER_US) as u32;
+    let sizes = (first..=first.saturating_add(1)).flat_map(|us| {
+        let near = (per_s as f64 * f64::from(us) / US_PER_S) as u64 as u32;
+        near.saturating_sub(1)..=near.saturating_add(2)
+    });
+    sizes.into_iter().find(|size| *size > 0 && xmit_time(per_s, *size) == ticks)
+}
+
 /// `tc_calc_xmitsize()`.
 pub fn xmit_size(per_s: u64, ticks: u32) -> u32 {
     let us = (f64::from(ticks) / TICKS_PER_US) as u32;
