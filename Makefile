@@ -8,7 +8,7 @@ BENCH_PACKAGES = dpdk-dev
 CARGO ?= cargo
 SUDO  := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: all build bench demo test nightly tdc unit root-test fmt clippy install-packages install-test-packages clean
+.PHONY: all build bench demo test nightly tdc fuzz unit root-test fmt clippy install-packages install-test-packages clean
 
 all: build
 
@@ -32,6 +32,10 @@ test: install-packages install-test-packages
 # The kernel's own tests of tc with `viscum tc` in its place; fetches them from Debian's linux-source-6.1.
 tdc: build install-test-packages
 	$(SUDO) tests/tdc/run
+
+# Input that breaks it: FUZZ_SECONDS for each target. The corpus in tests/fuzz is replayed by `make test`.
+fuzz: install-packages
+	tests/fuzz/run
 
 # What takes longer than a change should wait for: random rules beside this machine's own kernel.
 nightly: install-packages install-test-packages

@@ -25,6 +25,8 @@ fn fifty_megabytes_pass_both_ways_in_super_frames_and_nobody_complains() {
         let said_before = complaints(APPLICATION);
         let forwarder = way.start(&[]);
         tcp_both_ways(CAMERA, APPLICATION, CLOUD_ADDRESS, 12345, 50 * MB);
+        // Before tshark comes, which tries ports of its own namespace.
+        assert_eq!(complaints(APPLICATION), said_before, "the application got what is not for it");
         let (in_long, out_long) = super_frames(5 * MB);
         // Where the frames come by AF_PACKET they are whole; where they leave by AF_PACKET or a tap they are merged. AF_XDP takes and
         // gives ordinary ones.
@@ -34,7 +36,6 @@ fn fifty_megabytes_pass_both_ways_in_super_frames_and_nobody_complains() {
             _af_xdp => assert!(out_long == 0, "{way:?}: {in_long} in, {out_long} out"),
         }
         assert_eq!(complaints(MEC), (0, 0), "the MEC box answered what was not for it");
-        assert_eq!(complaints(APPLICATION), said_before, "the application got what is not for it");
         assert_eq!(complaints(CLOUD), (0, 0), "the cloud got what the edge has taken");
         forwarder.stop();
         left::assert_nothing(&before);

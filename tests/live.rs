@@ -28,7 +28,7 @@ pub fn wire(n: u8) {
     }
     sh(LEFT, &format!("ip addr add 198.18.{n}.1/24 dev {left}"));
     sh(RIGHT, &format!("ip addr add 198.18.{n}.2/24 dev {right}"));
-    sh(LEFT, &format!("ip neigh add 198.18.{n}.2 lladdr 02:00:00:00:00:b{n} dev {left} nud permanent"));
+    sh(LEFT, &format!("ip neigh replace 198.18.{n}.2 lladdr 02:00:00:00:00:b{n} dev {left} nud permanent"));
 }
 
 /// `viscum tc` in a namespace: exit code and what it said.

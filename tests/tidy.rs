@@ -18,6 +18,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // `wire` for checksums and segmentation: a port hands out frames as they would be on the wire.
     ("port", &["types", "limits", "sys", "wire"]),
     ("worker", &["types", "limits", "wire", "rules", "plan", "port", "sys"]),
+    // Actions and keys as plain data: what the kernel's netlink messages are decoded to.
+    ("host/tc", &["types", "limits", "sys", "rules"]),
     ("host", &["types", "limits", "sys"]),
     ("app", &["types", "limits", "wire", "rules", "tc", "plan", "sys", "ebpf", "port", "worker", "host"]),
     (

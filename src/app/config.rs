@@ -259,16 +259,20 @@ impl Config {
     /// # Errors
     /// See [`ConfigError`].
     pub fn load(file: Option<&Path>, over: Overrides) -> Result<Self, ConfigError> {
-        let parsed = match file {
-            None => File::default(),
-            Some(path) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-                toml::from_str(&text)
-                    .map_err(|e| ConfigError::Toml { path: path.to_owned(), message: e.to_string() })?
-            }
-        };
-        Self::check(parsed, over)
+        let Some(path) = file else { return Self::check(File::default(), over) };
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path, over)
+    }
+
+    /// The text of a file, with the command line put over it; `path` is for messages.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn parse(text: &str, path: &Path, over: Overrides) -> Result<Self, ConfigError> {
+        let file =
+            toml::from_str(text).map_err(|e| ConfigError::Toml { path: path.to_owned(), message: e.to_string() })?;
+        Self::check(file, over)
     }
 
     fn check(file: File, over: Overrides) -> Result<Self, ConfigError> {

@@ -178,12 +178,16 @@ impl Listener {
         std::thread::scope(|threads| {
             for stream in self.socket.incoming().flatten() {
                 // A client that goes away or sends nonsense is its own problem.
-                let _gone = Self::one(stream, handler, threads);
+                let _gone = Self::serve_one(stream, handler, threads);
             }
         });
     }
 
-    fn one<'scope>(
+    /// Answers one client; one that watches frames by a thread of its own.
+    ///
+    /// # Errors
+    /// The client went away or took too long.
+    pub fn serve_one<'scope>(
         stream: UnixStream,
         handler: &'scope dyn Handler,
         threads: &'scope std::thread::Scope<'scope, '_>,

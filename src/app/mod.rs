@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod explain;
 pub mod forward;
+pub mod import;
 pub mod replay;
 pub mod rules;
 pub mod run;

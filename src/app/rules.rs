@@ -1,10 +1,12 @@
 //! The rules of a running forwarder: the store, what is bypassed, and the snapshot that runs. It opens no device.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::host;
+use crate::limits::RULES_FILE_LEN_MAX;
 use crate::plan::Plan;
 use crate::rules::{Action, Ruleset};
 use crate::tc::{Devices, Diagnostics, Note, Store, load_into};
@@ -81,13 +83,20 @@ impl Devices for HostDevices {
     }
 }
 
-/// Reads rules files, in order.
+/// Reads rules files, in order; `-` is the standard input.
 ///
 /// # Errors
 /// [`RulesError::Read`].
 pub fn read(paths: &[PathBuf]) -> Result<Vec<(String, String)>, RulesError> {
     let one = |path: &PathBuf| {
-        let text = std::fs::read_to_string(path).map_err(|source| RulesError::Read { path: path.clone(), source })?;
+        let failed = |source| RulesError::Read { path: path.clone(), source };
+        if path.as_os_str() == "-" {
+            let mut text = String::new();
+            // One byte more than is taken: what is too long is told as such.
+            std::io::stdin().lock().take(RULES_FILE_LEN_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+            return Ok(("standard input".to_owned(), text));
+        }
+        let text = std::fs::read_to_string(path).map_err(failed)?;
         Ok((path.display().to_string(), text))
     };
     paths.iter().map(one).collect()

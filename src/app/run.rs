@@ -97,7 +97,8 @@ fn tend(running: &mut Running, printer: &Arc<dyn Printer>) {
     running.tend().iter().for_each(|what| printer.changed(what));
 }
 
-type Shared = Arc<Mutex<Option<Running>>>;
+/// A forwarder, until it is taken out to be stopped.
+pub type Shared = Arc<Mutex<Option<Running>>>;
 
 fn lock(running: &Shared) -> std::sync::MutexGuard<'_, Option<Running>> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
@@ -108,9 +109,11 @@ fn stop(running: &Shared) -> Option<Stopped> {
 }
 
 /// What the control socket's thread answers with.
-struct Answers {
-    running: Shared,
-    printer: Arc<dyn Printer>,
+pub struct Answers {
+    /// Who is asked.
+    pub running: Shared,
+    /// How it is shown.
+    pub printer: Arc<dyn Printer>,
 }
 
 impl Handler for Answers {

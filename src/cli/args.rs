@@ -37,6 +37,8 @@ pub enum Command {
     /// A command in tc's own words for the running forwarder: TC="viscum tc" in front of a script. Its socket: VISCUM_SOCKET.
     #[command(disable_help_flag = true)]
     Tc(Tc),
+    /// Write the kernel's own tc rules, as they are now, as a rules file.
+    Import(Import),
     /// Warn about what is legal and surely not meant.
     Check(Check),
     /// What rules do with a frame: each filter, key by key, and each action with what it changed.
@@ -65,7 +67,7 @@ pub struct Socket {
 /// `viscum run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Files with tc commands, applied in order; without any, `viscum tc` brings devices in
+    /// Files with tc commands, applied in order, - is the standard input; without any, `viscum tc` brings devices in
     #[arg(value_name = "RULES.tc")]
     pub rules: Vec<PathBuf>,
     /// Keep the state of tc for `viscum tc`, and touch no device
@@ -139,7 +141,7 @@ pub struct Switch {
 /// `viscum reload`.
 #[derive(Debug, Args)]
 pub struct Reload {
-    /// Files with tc commands, applied in order
+    /// Files with tc commands, applied in order; - is the standard input
     #[arg(required = true, value_name = "RULES.tc")]
     pub rules: Vec<PathBuf>,
     /// The forwarder.
@@ -155,10 +157,24 @@ pub struct Tc {
     pub words: Vec<String>,
 }
 
+/// `viscum import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// Only this device [all]
+    #[arg(long, value_name = "DEV")]
+    pub dev: Option<String>,
+    /// Network namespace of the rules
+    #[arg(short = 'n', long, value_name = "NETNS")]
+    pub netns: Option<String>,
+    /// This namespace and all that have a name
+    #[arg(long, conflicts_with_all = ["netns", "dev"])]
+    pub all_netns: bool,
+}
+
 /// `viscum check`.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// Files with tc commands
+    /// Files with tc commands; - is the standard input
     #[arg(required = true, value_name = "RULES.tc")]
     pub rules: Vec<PathBuf>,
     /// Devices of another machine (case.toml format); otherwise those of this one

@@ -10,7 +10,8 @@ use clap::Parser;
 
 use args::{Cli, Command};
 
-/// Runs the program. Exit codes: 0 done, 1 an error or a failed check, 2 wrong usage.
+/// Runs the program. Exit codes: 0 done, 1 an error or a failed check, 2 wrong usage,
+/// 3 imported with something left out.
 #[must_use]
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
@@ -21,6 +22,7 @@ pub fn main() -> ExitCode {
         Command::Nobypass(args) => cmd::control::bypass(args, false),
         Command::Reload(args) => cmd::control::reload(args),
         Command::Tc(args) => cmd::tc::tc(args),
+        Command::Import(args) => cmd::import::import(&args),
         Command::Check(args) => cmd::check::check(&args),
         Command::Explain(args) => cmd::explain::explain(args),
         Command::Trace(args) => cmd::watch::trace(args),

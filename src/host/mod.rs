@@ -7,6 +7,7 @@ pub mod monitor;
 pub mod netns;
 mod peer;
 pub mod sysctl;
+pub mod tc;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use super::afpacket_config::PacketConfig;
 use super::afpacket_rx::{self, Content, copy, make_whole};
 use super::device::{explain, fits_device, refusal};
 use super::gro::Merger;
@@ -21,27 +22,6 @@ pub(super) const LONG_PER_RECEIVE: usize = 4;
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(500);
 /// Empty receives between two looks at the socket's pending error.
 const EMPTY_PER_ERROR_CHECK: u32 = 1024;
-
-/// How to open an [`AfPacket`].
-#[derive(Clone, Debug)]
-pub struct PacketConfig {
-    /// Name of the device, for messages.
-    pub device: String,
-    /// Its index in the calling thread's network namespace.
-    pub ifindex: u32,
-    /// Its MTU, in bytes without MAC header and outer tag.
-    pub mtu: u32,
-    /// Frames of the receive ring; 0: transmit only. At most 64 MiB are used (32,768 frames).
-    pub rx_ring_len: u32,
-    /// Frames of the transmit ring; 0: receive only.
-    pub tx_ring_len: u32,
-    /// Fanout group, shared by flow hash with the other sockets of the group.
-    pub fanout: Option<u16>,
-    /// Past the queueing discipline: faster, but the driver drops what it has no room for.
-    pub qdisc_bypass: bool,
-    /// Frames of one TCP flow in a row leave as one super-frame.
-    pub merge: bool,
-}
 
 /// A port on a packet socket.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 //! super-frame) is noted beside the frame and goes on with it, or is done by the port that transmits and whose device cannot.
 
 mod afpacket;
+mod afpacket_config;
 mod afpacket_rx;
 mod afxdp;
 mod batch;
@@ -19,7 +20,8 @@ mod pcapng_read;
 mod tap;
 mod vnet;
 
-pub use afpacket::{AfPacket, PacketConfig};
+pub use afpacket::AfPacket;
+pub use afpacket_config::PacketConfig;
 pub use afxdp::{AfXdp, XdpConfig};
 pub use batch::Batch;
 pub use error::PortError;

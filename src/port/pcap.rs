@@ -72,18 +72,18 @@ pub enum PcapError {
 
 /// Reads one packet after the other; memory use does not depend on the file's length.
 #[derive(Debug)]
-pub struct PcapReader {
+pub struct PcapReader<R: Read = File> {
     path: PathBuf,
-    inner: Form,
+    inner: Form<R>,
     packet: u64,
     failed: bool,
     bytes: Vec<u8>,
 }
 
 #[derive(Debug)]
-enum Form {
-    Classic(pcap::PcapReader<File>),
-    Ng(pcapng_read::Reader<BufReader<File>>),
+enum Form<R: Read> {
+    Classic(pcap::PcapReader<R>),
+    Ng(pcapng_read::Reader<BufReader<R>>),
 }
 
 impl PcapReader {
@@ -92,7 +92,18 @@ impl PcapReader {
     /// # Errors
     /// `Open`, `Header`, `LinkType`.
     pub fn open(path: &Path) -> Result<Self, PcapError> {
-        let inner = Form::open(path)?;
+        let file = File::open(path).map_err(|source| PcapError::Open { path: path.to_owned(), source })?;
+        Self::from_reader(file, path)
+    }
+}
+
+impl<R: Read + Seek> PcapReader<R> {
+    /// The same from any source of bytes; `path` is for messages.
+    ///
+    /// # Errors
+    /// `Open`, `Header`, `LinkType`.
+    pub fn from_reader(source: R, path: &Path) -> Result<Self, PcapError> {
+        let inner = Form::open(source, path)?;
         Ok(Self { path: path.to_owned(), inner, packet: 0, failed: false, bytes: Vec::new() })
     }
 
@@ -139,11 +150,10 @@ impl PcapReader {
     }
 }
 
-impl Form {
-    fn open(path: &Path) -> Result<Self, PcapError> {
+impl<R: Read + Seek> Form<R> {
+    fn open(mut file: R, path: &Path) -> Result<Self, PcapError> {
         let open = |source| PcapError::Open { path: path.to_owned(), source };
         let header = |reason| PcapError::Header { path: path.to_owned(), reason };
-        let mut file = File::open(path).map_err(open)?;
         let mut magic = [0; 4];
         match file.read_exact(&mut magic) {
             Ok(()) => {}
@@ -169,7 +179,7 @@ impl Form {
     }
 }
 
-fn next_classic(reader: &mut pcap::PcapReader<File>, bytes: &mut Vec<u8>) -> Result<Option<Duration>, Failure> {
+fn next_classic<R: Read>(reader: &mut pcap::PcapReader<R>, bytes: &mut Vec<u8>) -> Result<Option<Duration>, Failure> {
     let resolution = reader.header().ts_resolution;
     match reader.next_raw_packet() {
         None => Ok(None),

@@ -170,6 +170,8 @@ pub struct Skbedit {
     pub ptype: Option<PacketType>,
     /// `mark V/M`: value and mask.
     pub mark: Option<(u32, u32)>,
+    /// The mask was written, although it is of all bits: listings then show it.
+    pub full_mask: bool,
     /// `priority`.
     pub priority: Option<u32>,
     /// `queue_mapping`.

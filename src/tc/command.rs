@@ -11,7 +11,7 @@ use super::error::TcError;
 use super::filter::{self, FilterCommand};
 use super::listing::{ListOptions, Selection};
 use super::number::matches;
-use super::qdisc::{self, QdiscCommand};
+use super::qdisc::{self, QdiscCommand, QdiscShow};
 use super::script::Token;
 
 /// A tc command, parsed.
@@ -28,10 +28,10 @@ pub struct Command {
 /// What a command does.
 #[derive(Clone, Debug)]
 pub enum Operation {
-    /// `qdisc add|replace|change|del`.
-    Qdisc(QdiscCommand),
-    /// `qdisc show [dev D]`.
-    QdiscShow(Option<Word>),
+    /// `qdisc add|replace|change|link|del`.
+    Qdisc(Box<QdiscCommand>),
+    /// `qdisc show`.
+    QdiscShow(Box<QdiscShow>),
     /// `filter add|replace|change|del`.
     Filter(Box<FilterCommand>),
     /// `filter show`.
@@ -77,17 +77,42 @@ impl Parent {
 pub struct ShowCommand {
     /// The device's word, to complain about.
     pub device: Option<Word>,
+    /// Index of the first word after `show`.
+    pub token: usize,
     /// What to list.
     pub selection: Selection,
     /// How.
     pub options: ListOptions,
 }
 
-/// `chain add` and `chain del`.
+impl ShowCommand {
+    /// It names neither a device nor a block: the kernel then lists nothing.
+    pub(super) fn is_of_nothing(&self) -> bool {
+        self.device.is_none() && self.selection.block.is_none()
+    }
+
+    /// The listing of nothing.
+    pub(super) fn nothing(&self) -> String {
+        if self.options.json { "[]\n".to_owned() } else { String::new() }
+    }
+}
+
+/// What to do with a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChainVerb {
+    /// Make it.
+    Add,
+    /// Remove it.
+    Delete,
+    /// Print it.
+    Get(ListOptions),
+}
+
+/// `chain add`, `chain del` and `chain get`.
 #[derive(Clone, Debug)]
 pub struct ChainCommand {
-    /// Delete rather than add.
-    pub delete: bool,
+    /// What to do.
+    pub verb: ChainVerb,
     /// The chain, with the template as a filter without actions.
     pub target: FilterCommand,
 }
@@ -162,33 +187,50 @@ fn global_option(
         options.stats = true;
     } else if is(&["-details"]) {
         options.details = true;
-    } else if option.len() > 2 && is(&["-brief"]) {
-        options.brief = true;
-    } else if is(&["-raw", "-graph", "-iec", "-force", "-Numeric", "-names", "-nm", "-timestamp", "-tshort"])
-        && !is(&["-netns"])
-    {
-        // They change nothing in what we print or do.
+    } else if is(&["-raw"]) {
+        options.raw = true;
     } else if is(&["-pretty"]) {
         options.pretty = true;
-    } else if is(&["-json"]) {
-        options.json = true;
+    } else if is(&["-graph"]) {
+        // It shows classes as a tree, and there are none.
     } else if is(&["-Version"]) {
         return Ok(Some(format!("{VERSION}\n")));
+    } else if is(&["-iec"]) {
+        options.iec = true;
     } else if is(&["-help"]) {
         return Ok(Some(String::new()));
+    } else if is(&["-force"]) {
+        // The client's: see `viscum tc -batch`.
+    } else if is(&["-batch"]) {
+        return Err(TcError::unsupported("tc's option -batch within a script or a batch", args.position()));
     } else if is(&["-netns"]) {
         *netns = Some(args.next_word()?.to_owned());
-    } else if option.starts_with("-c") && is(&["-color", "-conf", "-cf"]) {
-        if !is(&["-color"]) {
-            args.next_word()?;
-        }
-    } else if is(&["-batch", "-oneline"]) {
-        return Err(TcError::unsupported(&format!("tc's option {option}"), args.position()));
+    } else if is(&["-Numeric"]) {
+        options.numeric = true;
+    } else if is(&["-names", "-nm"]) {
+        // Names of classes, of which there are none.
+    } else if is(&["-cf", "-conf"]) {
+        args.next_word()?;
+    } else if is_color(option) || is(&["-timestamp", "-tshort"]) {
+        // Nothing here is coloured, and only monitor shows times.
+    } else if is(&["-json"]) {
+        options.json = true;
+    } else if is(&["-oneline"]) {
+        options.oneline = true;
+    } else if is(&["-brief"]) {
+        options.brief = true;
     } else {
         let message = format!("Option \"{option}\" is unknown, try \"tc -help\".");
-        return Err(TcError::usage(message, args.position(), "viscum knows -n, -s, -d, -j, -p, -force, -V"));
+        let hint = "viscum knows -n, -s, -d, -r, -j, -p, -o, -br, -iec, -N, -force, -V";
+        return Err(TcError::usage(message, args.position(), hint));
     }
     Ok(None)
+}
+
+/// `matches_color()`, lib/color.c: `-color`, with `=always`, `=auto` or `=never`.
+fn is_color(option: &str) -> bool {
+    let (name, when) = option.split_once('=').unwrap_or((option, "always"));
+    matches(name, "-color") && matches!(when, "always" | "auto" | "never")
 }
 
 /// A text for standard error, and nothing else to do.
@@ -201,10 +243,11 @@ fn object(args: &mut Args<'_>, netns: Option<&str>, options: &ListOptions) -> Re
     let Some(word) = args.word() else { return Ok(say(args, help::TC)) };
     let token = args.position();
     if matches(word, "qdisc") {
-        return qdisc::parse(args);
+        return qdisc::parse(args, options);
     }
     if matches(word, "class") {
-        return Err(TcError::unsupported("tc class: root qdiscs have no effect here", token));
+        let what = "tc class (viscum does not queue: limit a rate with action police, or with the kernel's own tc)";
+        return Err(TcError::unsupported(what, token));
     }
     if matches(word, "filter") {
         return filter_object(args, netns, options);
@@ -216,8 +259,12 @@ fn object(args: &mut Args<'_>, netns: Option<&str>, options: &ListOptions) -> Re
         args.skip();
         return Ok(Operation::Actions(super::actions::parse(args)?, options.clone()));
     }
-    if matches(word, "monitor") || matches(word, "exec") {
-        return Err(TcError::unsupported(&format!("tc {word}"), token));
+    if matches(word, "monitor") {
+        let what = "tc monitor (watch with: viscum status, or viscum tc -s filter show)";
+        return Err(TcError::unsupported(what, token));
+    }
+    if matches(word, "exec") {
+        return Err(TcError::unsupported("tc exec (it runs other programs)", token));
     }
     if matches(word, "help") {
         return Ok(say(args, help::TC));
@@ -288,11 +335,16 @@ fn chain_object(args: &mut Args<'_>, netns: Option<&str>, options: &ListOptions)
         return Ok(Operation::ChainShow(Box::new(show(args, netns, options)?)));
     };
     let token = args.position();
+    let chain = |args: &mut Args<'_>, of: Verb, verb| {
+        args.skip();
+        let target = filter::parse_chain(args, of)?;
+        Ok(Operation::Chain(Box::new(ChainCommand { verb, target })))
+    };
     match verb(word) {
-        Some(verb @ (Verb::Add | Verb::Delete)) => {
-            args.skip();
-            let target = filter::parse_chain(args, verb)?;
-            return Ok(Operation::Chain(Box::new(ChainCommand { delete: verb == Verb::Delete, target })));
+        Some(Verb::Add) => return chain(args, Verb::Add, ChainVerb::Add),
+        Some(Verb::Delete) => return chain(args, Verb::Delete, ChainVerb::Delete),
+        Some(Verb::Change | Verb::Replace) | None if matches(word, "get") => {
+            return chain(args, Verb::Delete, ChainVerb::Get(options.clone()));
         }
         Some(Verb::Change | Verb::Replace) | None => {}
     }

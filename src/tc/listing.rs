@@ -1,21 +1,28 @@
 //! `tc filter show`, byte for byte as tc 6.1 prints it, and JSON that is always valid. It reads counters and changes nothing.
 
 mod action;
+mod chain;
 mod json;
+mod pretty;
+mod qdisc;
 mod text;
+
+use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
 use super::command::Parent;
-use super::store::{ActionSlot, BlockId, Chain, DeviceState, IngressKind, Proto, Store};
+use super::store::{ActionSlot, BlockId, Chain, DeviceState, IngressKind, Proto, ProtoKind, Store};
 use crate::rules::CounterSource;
-use crate::types::{DeviceId, DeviceKey};
+use crate::types::Direction;
 
 /// What to list. All `None`: everything on all devices of the program's own namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// `-n NETNS`.
     pub netns: Option<String>,
+    /// `block N`: a shared block.
+    pub block: Option<u32>,
     /// `dev D`. With a device and no parent it is the root qdisc that is listed, as in tc.
     pub device: Option<String>,
     /// `parent X`, `ingress`, `egress`.
@@ -35,12 +42,27 @@ pub struct ListOptions {
     pub stats: bool,
     /// `-j`.
     pub json: bool,
-    /// `-p`: JSON over several lines.
+    /// `-p`: u32 keys in words, JSON over several lines.
     pub pretty: bool,
-    /// `-br`: of actions only kind and index.
+    /// `-br`: no keys, and of actions only kind and index.
     pub brief: bool,
-    /// `-d`: changes nothing here.
+    /// `-d`: the link layer of policers, versions.
     pub details: bool,
+    /// `-r`: handles in hex as well.
+    pub raw: bool,
+    /// `-iec`: rates in Kibit and the like.
+    pub iec: bool,
+    /// `-N`: protocols as numbers.
+    pub numeric: bool,
+    /// `-o`: `\` where a line would end.
+    pub oneline: bool,
+}
+
+impl ListOptions {
+    /// A piece of text with the line ends that tc prints by its `_SL_`.
+    fn lines<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.oneline { Cow::Owned(text.replace('\n', "\\")) } else { Cow::Borrowed(text) }
+    }
 }
 
 /// The clock that `installed` and `used` are counted on, the same as the counters' times.
@@ -131,6 +153,8 @@ impl Out<'_> {
 
 /// A place that is listed, with the parts of its labels that are printed.
 struct Labels {
+    /// Of a shared block; it has no device and no parent then.
+    block: Option<u32>,
     device: Option<String>,
     parent: Option<Parent>,
     protocol: bool,
@@ -149,6 +173,18 @@ struct Source<'a> {
     clock: &'a Clock,
 }
 
+impl Source<'_> {
+    /// Whether `-br` tells of no filter of this prio: of all kinds only flower has a brief form (`terse_dump`, cls_flower.c).
+    fn hides(&self, proto: &Proto) -> bool {
+        self.options.brief && proto.kind != ProtoKind::Flower
+    }
+
+    /// Whether `-br` ends there. matchall counts on over what it could not tell (`mall_walk()`), the others do not.
+    fn ends_at(&self, proto: &Proto) -> bool {
+        self.hides(proto) && proto.kind != ProtoKind::Matchall
+    }
+}
+
 impl Store {
     /// The filters of a selection, as text or JSON. `counters` are those of [`Store::ruleset`].
     #[must_use]
@@ -160,7 +196,7 @@ impl Store {
         clock: &Clock,
     ) -> String {
         let mut text = String::new();
-        self.stream_filters(selection, options, counters, clock, &mut |piece| {
+        let _whole = self.stream_filters(selection, options, counters, clock, &mut |piece| {
             text.push_str(piece);
             piece.clear();
             true
@@ -169,6 +205,7 @@ impl Store {
     }
 
     /// As [`Store::list_filters`], in pieces of some [`PIECE_LEN`] bytes: `sink` takes and clears each. It ends early when that returns false.
+    /// False if the kernel could not have listed all of it (`-br`).
     pub fn stream_filters(
         &self,
         selection: &Selection,
@@ -176,14 +213,17 @@ impl Store {
         counters: &dyn CounterSource,
         clock: &Clock,
         sink: Sink<'_>,
-    ) {
+    ) -> bool {
         let mut out = Out { text: String::new(), sink, wanted: true, objects: 0, pretty: options.pretty };
         let source = Source { store: self, options, counters, clock };
-        for ((_, key, state), block) in self.selected(selection) {
+        let mut whole = true;
+        'places: for (device, state, block) in self.selected(selection) {
             let label = state.label(block);
+            let shared = state.shared_index;
             let labels = Labels {
-                device: selection.device.is_none().then(|| key.name.clone()),
-                parent: (selection.parent != Some(label)).then_some(label),
+                block: shared.filter(|index| selection.block != Some(*index)),
+                device: device.filter(|_| selection.device.is_none() && shared.is_none()).map(str::to_owned),
+                parent: (shared.is_none() && selection.parent != Some(label)).then_some(label),
                 protocol: selection.protocol.is_none(),
                 prio: selection.prio.is_none(),
                 chain: selection.chain.is_none(),
@@ -195,12 +235,17 @@ impl Store {
                 } else {
                     source.text(&labels, place, chain, proto, &mut out);
                 }
+                if source.ends_at(proto) {
+                    whole = false;
+                    break 'places;
+                }
             }
         }
         if options.json {
             out.end_objects();
         }
         out.flush();
+        whole
     }
 
     /// One filter by its handle (`tc filter get`), or a u32 table; `None` if it is not there.
@@ -210,14 +255,15 @@ impl Store {
         place: Place<'_>,
         chain: &Chain,
         proto: &Proto,
-        handle: u32,
+        (handle, parent): (u32, Parent),
         options: &ListOptions,
         counters: &dyn CounterSource,
         clock: &Clock,
     ) -> Option<String> {
         let source = Source { store: self, options, counters, clock };
-        let parent = Some(place.0.label(place.1));
-        let labels = Labels { device: None, parent, protocol: true, prio: true, chain: true };
+        let parent = place.0.shared_index.is_none().then_some(parent);
+        let labels =
+            Labels { block: place.0.shared_index, device: None, parent, protocol: true, prio: true, chain: true };
         if options.json {
             let list = Value::Array(vec![source.one_json(&labels, place, chain, proto, handle)?]);
             return Some(if options.pretty { format!("{list:#}\n") } else { format!("{list}\n") });
@@ -241,7 +287,7 @@ impl Store {
             let all = json!([{ "total acts": total }, { "actions": list }]);
             return if options.pretty { format!("{all:#}\n") } else { format!("{all}\n") };
         }
-        let mut text = format!("total acts {total}\n");
+        let mut text = options.lines(&format!("total acts {total}\n")).into_owned();
         numbered.for_each(|(order, state)| source.action_text(Some(order), state, false, &mut text));
         text
     }
@@ -258,7 +304,7 @@ impl Store {
                 None => Vec::new(),
             };
             if !state.root_block.is_empty() {
-                parents.push(Some(state.label(BlockId::Root)).filter(|p| *p != Parent(0)));
+                parents.push(Some(state.handle(BlockId::Root)).filter(|p| *p != Parent(0)));
             }
             list.extend(parents.into_iter().map(|parent| Selection {
                 netns: key.netns.clone(),
@@ -270,10 +316,14 @@ impl Store {
         list
     }
 
-    /// The places that a selection means.
-    pub(super) fn selected(&self, selection: &Selection) -> Vec<((DeviceId, &DeviceKey, &DeviceState), BlockId)> {
+    /// The places that a selection means, each with the name of its device if it is one of a device.
+    fn selected(&self, selection: &Selection) -> Vec<(Option<&str>, &DeviceState, BlockId)> {
+        if let Some(index) = selection.block {
+            let found = self.shared(selection.netns.as_deref(), index);
+            return found.map(|(_, state)| (None, state, BlockId::Ingress)).into_iter().collect();
+        }
         let mut list = Vec::new();
-        for (id, key, state) in self.states() {
+        for (_, key, state) in self.states() {
             let other = selection.device.as_ref().is_some_and(|d| *d != key.name);
             if other || key.netns != selection.netns {
                 continue;
@@ -283,7 +333,14 @@ impl Store {
                 (None, Some(_)) => vec![BlockId::Root],
                 (None, None) => vec![BlockId::Ingress, BlockId::Egress, BlockId::Root],
             };
-            list.extend(blocks.into_iter().map(|block| ((id, key, state), block)));
+            list.extend(blocks.into_iter().map(|block| {
+                let (state, block) = match block {
+                    BlockId::Ingress => self.hook_block(state, Direction::Ingress),
+                    BlockId::Egress => self.hook_block(state, Direction::Egress),
+                    BlockId::Root => (state, block),
+                };
+                (Some(key.name.as_str()), state, block)
+            }));
         }
         list
     }

@@ -22,6 +22,7 @@ pub mod proto;
 pub mod qdisc;
 pub mod script;
 pub mod store;
+pub mod words;
 
 pub use command::{Command, Operation, Parent};
 pub use error::{Diagnostics, Problem, TcError};

@@ -378,12 +378,24 @@ fn a_frame_is_copied_into_the_memory_of_a_port_that_can_send_from_no_other() {
     let mut expected = udp(7);
     expected[..6].copy_from_slice(&[0x70, 0, 0, 0, 0, 0]);
     assert_eq!(bench.one("a", &udp(7)), [("b".to_owned(), expected)]);
-    // Without room there the frame is lost, and counted where it came in.
+    // Without room there the frame is refused, and counted by the port.
     let held = bench.engine.ports.bank(1).pool.alloc().unwrap();
     bench.mem("a").push(&udp(7));
     assert!(bench.engine.step(&bench.rules));
-    assert_eq!(bench.dropped(0, DropReason::NoBuffer), 1);
+    let (slot, _) = bench.engine.ports.with_pool(1).unwrap();
+    assert_eq!(slot.port.stats().dropped(DropReason::NoBuffer), 1);
+    assert_eq!(bench.cells(0).refused.load(Ordering::Relaxed), 1);
     bench.engine.ports.bank(1).pool.free(held);
+    // A super-frame is cut on its way there, since it is copied anyway.
+    let more = FramePool::new(PoolConfig { chunk_count: 4, chunk_len: 2048, umem: false }).unwrap();
+    bench.engine.ports.put_bank(1, Box::new(Bank::new(more, 2)));
+    let (frame, offload, wire) = super_frame();
+    bench.mem("a").push_offloaded(&frame, offload);
+    assert!(bench.engine.step(&bench.rules));
+    for mut expected in wire {
+        expected[..6].copy_from_slice(&[0x70, 0, 0, 0, 0, 0]);
+        assert_eq!(bench.mem("b").pop(), Some(expected));
+    }
     bench.balance();
 }
 

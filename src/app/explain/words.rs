@@ -2,6 +2,7 @@
 
 use crate::rules::eval::trace::End;
 use crate::rules::{Action, ActionInstance, Control, Ematch, FwFilter, MetaField, MetaObject};
+use crate::tc::ListOptions;
 use crate::tc::action;
 use crate::tc::filter::basic;
 use crate::tc::number::classid_text;
@@ -18,7 +19,9 @@ pub fn describe(instance: &ActionInstance, names: &dyn Fn(DeviceId) -> String) -
         Action::Pedit(a) => action::pedit::text(a) + &action::pedit::keys_text(a),
         Action::Vlan(a) => action::vlan::text(a),
         Action::Nat(a) => action::nat::text(a),
-        Action::Police(a) => return one_line(&action::police::text(a, instance.index, (1, 1))),
+        Action::Police(a) => {
+            return one_line(&action::police::text(a, instance.index, (1, 1), &ListOptions::default()));
+        }
         Action::Simple(a) => action::simple::text(a),
     };
     format!("{} index {}", one_line(&text), instance.index)

@@ -218,7 +218,7 @@ impl Running {
             if device.has_hooks() {
                 let done = device.commit(change).and_then(|()| device.admit());
                 // A device that has just gone, or lost its program, is looked after by itself: see `tend`.
-                if at >= known || device.program_in_place() {
+                if done.is_err() && (at >= known || device.program_in_place()) {
                     result = result.and(done);
                 }
             } else {

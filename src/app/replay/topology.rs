@@ -97,7 +97,15 @@ impl Case {
     pub fn read(path: &Path) -> Result<Self, TopologyError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| TopologyError::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text).map_err(|e| TopologyError::Toml { path: path.to_owned(), message: e.to_string() })
+        Self::parse(&text, path)
+    }
+
+    /// The text of a file; `path` is for messages.
+    ///
+    /// # Errors
+    /// [`TopologyError::Toml`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, TopologyError> {
+        toml::from_str(text).map_err(|e| TopologyError::Toml { path: path.to_owned(), message: e.to_string() })
     }
 
     /// The devices; `path` is for messages.

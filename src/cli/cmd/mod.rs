@@ -5,6 +5,7 @@ pub mod check;
 pub mod control;
 pub mod explain;
 mod hexdump;
+pub mod import;
 pub mod lab;
 pub mod replay;
 pub mod run;

@@ -189,6 +189,7 @@ impl Maker<'_> {
         let mut skbedit = Skbedit {
             ptype: Some(PacketType::Host),
             mark: None,
+            full_mask: false,
             priority: None,
             queue_mapping: None,
             inheritdsfield: false,

@@ -32,6 +32,7 @@ fn skbedit(ptype: PacketType, mark: Option<(u32, u32)>) -> Action {
     Action::Skbedit(Skbedit {
         ptype: Some(ptype),
         mark,
+        full_mask: false,
         priority: None,
         queue_mapping: None,
         inheritdsfield: false,

@@ -23,6 +23,7 @@ impl Maker<'_> {
             6 => Action::Skbedit(Skbedit {
                 ptype: self.rng.gen_bool(0.5).then_some(PacketType::Host),
                 mark: None,
+                full_mask: false,
                 priority: None,
                 queue_mapping: None,
                 inheritdsfield: self.rng.gen_bool(0.5),

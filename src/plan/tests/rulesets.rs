@@ -179,6 +179,7 @@ impl Maker<'_> {
             6..=8 => Action::Skbedit(Skbedit {
                 ptype: self.maybe(0.4, |m| pick(m.rng, &[PacketType::Host, PacketType::OtherHost])),
                 mark: self.maybe(0.4, |m| (m.rng.gen_range(0..8), pick(m.rng, &[u32::MAX, 6, 0]))),
+                full_mask: false,
                 priority: self.maybe(0.3, |m| m.rng.gen_range(0..4)),
                 queue_mapping: self.maybe(0.2, |m| m.rng.gen_range(0..4)),
                 inheritdsfield: self.chance(0.15),

@@ -160,6 +160,11 @@ fn layered(args: &mut Args<'_>, extended: bool, keys: &mut Vec<PeditKey>) -> Res
         return Err(Bad::Before(if name == "icmp" { Vec::new() } else { vec![unknown] }));
     };
     let Some(field) = field(header, text) else { return Err(Bad::silent()) };
+    // Fields behind the IP header are named by their own header in extended mode (`parse_ip()`, tc/p_ip.c).
+    let is_behind = matches!(text, "dport" | "sport" | "icmp_type" | "icmp_code");
+    if extended && is_behind && matches!(header, PeditHeader::Ipv4) {
+        return Err(Bad::silent());
+    }
     if !extended && !matches!(header, PeditHeader::Ipv4) {
         return Err(Bad::silent());
     }
@@ -212,6 +217,15 @@ fn command_of(args: &mut Args<'_>, kind: FieldKind, mut field: Template, keys: &
     if field.len > 4 && field.retain != u32::MAX {
         return Err(Bad::silent());
     }
+    // tc fills such a field with what the word says of its first four bytes (`parse_cmd()`).
+    let value = match (value, kind) {
+        (PedValue::Number(number), FieldKind::Mac) => {
+            let first = if number == 0 { 0 } else { 0xff };
+            PedValue::Mac([first, 0, 0, 0, 0, 0])
+        }
+        (PedValue::Number(number), FieldKind::Ipv6) => PedValue::Ipv6(if number == 0 { 0 } else { 0xff << 120 }),
+        (value, FieldKind::Mac | FieldKind::Ipv6 | FieldKind::Number | FieldKind::Ipv4) => value,
+    };
     let packed = match value {
         PedValue::Mac(mac) => field.mac(mac),
         PedValue::Ipv6(address) => field.ipv6(address),

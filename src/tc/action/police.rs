@@ -1,6 +1,10 @@
 //! `police`, as an action and as the old word of a filter: parse, print. Rates and sizes are in [`units`].
 
-mod units;
+pub(in crate::tc) mod units;
+
+pub(in crate::tc) use units::size_for;
+#[cfg(test)]
+pub(in crate::tc) use units::xmit_time as ticks_of;
 
 use std::fmt::Write as _;
 
@@ -8,11 +12,12 @@ use serde_json::{Map, Value};
 
 use super::super::args::Args;
 use super::super::error::{TcError, exit};
+use super::super::listing::ListOptions;
 use super::super::number::{get_integer, get_u16, get_u32, unsigned};
 use super::{ActionParams, gact};
 use crate::rules::Control;
 use crate::rules::police::{Limit, Police, Rate};
-use units::{cell_log, rate, rate_text, size, size_and_cell, size_text, xmit_size, xmit_time};
+use units::{cell_log, rate, rate_text, rate_text_iec, size, size_and_cell, size_text, xmit_size, xmit_time};
 
 const USAGE: &[&str] = &[
     "Usage: ... police [ rate BPS burst BYTES[/BYTES] ] ",
@@ -305,15 +310,18 @@ impl Refused {
 
 /// What stands between `action order N:` and the times.
 #[must_use]
-pub fn text(police: &Police, index: u32, (refs, binds): (u32, u32)) -> String {
+pub fn text(police: &Police, index: u32, (refs, binds): (u32, u32), options: &ListOptions) -> String {
     let mut out = format!(" police 0x{index:x} ");
-    let (rate, burst, overhead, atm) = match police.limit {
-        Limit::Bytes { rate, burst_ticks, .. } => {
-            (rate.bytes_per_s, xmit_size(rate.bytes_per_s, burst_ticks), rate.overhead, rate.atm)
-        }
-        Limit::None | Limit::Packets { .. } => (0, 0, 0, false),
+    let rate_text = |rate| if options.iec { rate_text_iec(rate) } else { rate_text(rate) };
+    let (rate, ticks, overhead) = match police.limit {
+        Limit::Bytes { rate, burst_ticks, .. } => (rate.bytes_per_s, burst_ticks, rate.overhead),
+        Limit::None | Limit::Packets { .. } => (0, 0, 0),
     };
+    let burst = if rate == 0 { 0 } else { xmit_size(rate, ticks) };
     let _ = write!(out, "rate {} burst {} mtu {} ", rate_text(rate), size_text(burst), size_text(police.mtu));
+    if options.raw {
+        let _ = write!(out, "[{ticks:08x}] ");
+    }
     if let Limit::Bytes { peak: Some(peak), .. } = police.limit {
         let _ = write!(out, "peakrate {} ", rate_text(peak.bytes_per_s));
     }
@@ -325,13 +333,30 @@ pub fn text(police: &Police, index: u32, (refs, binds): (u32, u32)) -> String {
         let _ = write!(out, "/{}", gact::control_text(police.conform));
     }
     let _ = write!(out, " overhead {} ", size_text(overhead.into()));
-    out.push_str(if atm { "linklayer atm " } else { "" });
+    if let Some(layer) = shown_layer(police, options) {
+        let _ = write!(out, "linklayer {layer} ");
+    }
     let _ = write!(out, "\n\tref {refs} bind {binds} ");
     out
 }
 
+/// The link layer, where tc tells it: Ethernet only with `-d`.
+fn shown_layer(police: &Police, options: &ListOptions) -> Option<&'static str> {
+    match police.limit {
+        Limit::Bytes { rate, .. } if rate.atm => Some("atm"),
+        Limit::Bytes { .. } => options.details.then_some("ethernet"),
+        Limit::None | Limit::Packets { .. } => options.details.then_some("unspec"),
+    }
+}
+
 /// Its JSON up to `bind`. tc prints two controls under one name: here they are a list.
-pub fn json(police: &Police, index: u32, (refs, binds): (u32, u32), out: &mut Map<String, Value>) {
+pub fn json(
+    police: &Police,
+    index: u32,
+    (refs, binds): (u32, u32),
+    options: &ListOptions,
+    out: &mut Map<String, Value>,
+) {
     out.insert("index".to_owned(), index.into());
     if let Limit::Packets { per_s, burst_ticks } = police.limit {
         out.insert("pkts_rate".to_owned(), per_s.into());
@@ -351,13 +376,13 @@ pub fn json(police: &Police, index: u32, (refs, binds): (u32, u32), out: &mut Ma
         | Control::GotoChain(_)) => Value::Array(vec![exceed, gact::control_json(conform)]),
     };
     out.insert("control_action".to_owned(), control);
-    let (overhead, atm) = match police.limit {
-        Limit::Bytes { rate, .. } => (rate.overhead, rate.atm),
-        Limit::None | Limit::Packets { .. } => (0, false),
+    let overhead = match police.limit {
+        Limit::Bytes { rate, .. } => rate.overhead,
+        Limit::None | Limit::Packets { .. } => 0,
     };
     out.insert("overhead".to_owned(), overhead.into());
-    if atm {
-        out.insert("linklayer".to_owned(), "atm".into());
+    if let Some(layer) = shown_layer(police, options) {
+        out.insert("linklayer".to_owned(), layer.into());
     }
     out.insert("ref".to_owned(), refs.into());
     out.insert("bind".to_owned(), binds.into());

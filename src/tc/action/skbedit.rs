@@ -35,6 +35,7 @@ pub fn parse(args: &mut Args<'_>) -> Result<(ActionParams, u32), TcError> {
     let mut edit = Skbedit {
         ptype: None,
         mark: None,
+        full_mask: false,
         priority: None,
         queue_mapping: None,
         inheritdsfield: false,
@@ -51,7 +52,7 @@ pub fn parse(args: &mut Args<'_>) -> Result<(ActionParams, u32), TcError> {
             let priority = classid(text).ok_or_else(|| TcError::parse("Illegal priority", args.position(), hint))?;
             edit.priority = Some(priority);
         } else if args.matches("mark") {
-            edit.mark = Some(mark(args)?);
+            edit.mark = Some(mark(args, &mut edit.full_mask)?);
         } else if args.matches("ptype") {
             edit.ptype = Some(ptype(args)?);
         } else if args.matches("inheritdsfield") {
@@ -82,13 +83,14 @@ fn queue_mapping(args: &mut Args<'_>) -> Result<u16, TcError> {
 }
 
 /// `V` or `V/M`.
-fn mark(args: &mut Args<'_>) -> Result<(u32, u32), TcError> {
+fn mark(args: &mut Args<'_>, full_mask: &mut bool) -> Result<(u32, u32), TcError> {
     let text = args.next_word()?;
     let (value, mask) = text.split_once('/').map_or((text, None), |(v, m)| (v, Some(m)));
     let illegal =
         |what: &str| TcError::parse(format!("Illegal {what}"), args.position(), "write it as MARK or MARK/MASK");
     let value = get_u32(value, 0).ok_or_else(|| illegal("mark"))?;
     let mask = mask.map_or(Some(u32::MAX), |m| get_u32(m, 0)).ok_or_else(|| illegal("mask"))?;
+    *full_mask = text.contains('/') && mask == u32::MAX;
     Ok((value, mask))
 }
 
@@ -123,7 +125,7 @@ pub fn text(edit: &Skbedit) -> String {
     }
     if let Some((mark, mask)) = edit.mark {
         let _ = write!(out, " mark {mark}");
-        if mask != u32::MAX {
+        if mask != u32::MAX || edit.full_mask {
             let _ = write!(out, "/{mask:#x}");
         }
     }
@@ -147,7 +149,7 @@ pub fn json(edit: &Skbedit, out: &mut Map<String, Value>) {
     }
     if let Some((mark, mask)) = edit.mark {
         out.insert("mark".to_owned(), mark.into());
-        if mask != u32::MAX {
+        if mask != u32::MAX || edit.full_mask {
             out.insert("mask".to_owned(), format!("{mask:x}").into());
         }
     }

@@ -13,6 +13,7 @@ pub fn get(args: &mut Args<'_>) -> Result<FilterCommand, TcError> {
     let mut command = FilterCommand {
         verb: Verb::Change,
         device: None,
+        block: None,
         parent: Parent::default(),
         protocol: 0,
         prio: 0,
@@ -38,7 +39,9 @@ pub fn get(args: &mut Args<'_>) -> Result<FilterCommand, TcError> {
         _ if command.prio == 0 => return must("filter priority"),
         _ if command.parent == Parent::default() => return must("filter parent"),
         None => return must("filter type"),
-        Some(_) if command.device.is_none() => return must("netdevice \"dev\" or block index \"block\""),
+        Some(_) if command.device.is_none() && command.block.is_none() => {
+            return must("netdevice \"dev\" or block index \"block\"");
+        }
         Some(name) => command.kind = Some(kind(args, name, &command, handle.as_ref())?),
     }
     if handle.is_none() {

@@ -24,6 +24,8 @@ pub struct FilterCommand {
     pub verb: Verb,
     /// `dev D`.
     pub device: Option<Word>,
+    /// `block N`: a shared block, in place of a device.
+    pub block: Option<u32>,
     /// `parent`, `ingress`, `egress`, `root`; 0: none given.
     pub parent: Parent,
     /// `protocol P`; `add` without it means `all`, `del` without it any (0).
@@ -124,6 +126,7 @@ fn parse_for(args: &mut Args<'_>, verb: Verb, protocol: u16) -> Result<FilterCom
     let mut command = FilterCommand {
         verb,
         device: None,
+        block: None,
         parent: Parent::default(),
         protocol,
         prio: 0,
@@ -159,7 +162,12 @@ fn option(
     protocol_set: &mut bool,
 ) -> Result<bool, TcError> {
     match word {
-        "dev" => set_word(args, &mut command.device, "dev")?,
+        "dev" => {
+            set_word(args, &mut command.device, "dev")?;
+            if command.block.is_some() {
+                return Err(exclusive(args));
+            }
+        }
         "root" => set_parent(args, command, Parent::ROOT, word)?,
         "ingress" => set_parent(args, command, Parent::INGRESS, word)?,
         "egress" => set_parent(args, command, Parent::EGRESS, word)?,
@@ -174,7 +182,16 @@ fn option(
             command.parent = Parent(parent);
         }
         "handle" => set_word(args, handle, "handle")?,
-        "block" => return Err(TcError::unsupported("shared blocks", args.position())),
+        _ if matches(word, "block") => {
+            let text = args.next_word()?;
+            if command.block.is_some() {
+                return Err(duplicate("block", text, args));
+            }
+            if command.device.is_some() {
+                return Err(exclusive(args));
+            }
+            command.block = Some(block_index(text, args)?);
+        }
         _ if matches(word, "preference") || matches(word, "priority") => {
             let text = args.next_word()?;
             if command.prio != 0 {
@@ -209,6 +226,20 @@ fn option(
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// A filter is on a device or in a shared block.
+fn exclusive(args: &Args<'_>) -> TcError {
+    let hint = "a filter of a shared block is not one of a device";
+    TcError::usage("Error: \"dev\" and \"block\" are mutually exclusive", args.position(), hint)
+}
+
+/// A number of a shared block, from 1.
+pub(in crate::tc) fn block_index(text: &str, args: &Args<'_>) -> Result<u32, TcError> {
+    let hint = "a block is a number from 1; tc qdisc show lists them";
+    get_u32(text, 0)
+        .filter(|index| *index != 0)
+        .ok_or_else(|| TcError::invalid_argument("invalid block index value", text, args.position(), hint))
 }
 
 fn set_word(args: &mut Args<'_>, slot: &mut Option<Word>, name: &str) -> Result<(), TcError> {

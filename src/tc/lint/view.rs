@@ -130,7 +130,7 @@ impl View<'_> {
 pub fn views(store: &Store) -> Vec<View<'_>> {
     let mut views = Vec::new();
     for (device, key, state) in store.states() {
-        for (direction, block) in blocks(state) {
+        for (direction, block) in blocks(store, state) {
             for (chain, proto) in block.protos() {
                 views.extend(proto.entries.iter().map(|entry| View {
                     device,
@@ -149,12 +149,12 @@ pub fn views(store: &Store) -> Vec<View<'_>> {
     views
 }
 
-fn blocks(state: &DeviceState) -> [(Direction, &crate::tc::store::Block); 3] {
-    [
-        (Direction::Ingress, &state.ingress_block),
-        (Direction::Egress, &state.egress_block),
-        (Direction::Egress, &state.root_block),
-    ]
+fn blocks<'a>(store: &'a Store, state: &'a DeviceState) -> [(Direction, &'a crate::tc::store::Block); 3] {
+    let hook = |direction| {
+        let (at, block) = store.hook_block(state, direction);
+        (direction, at.block(block))
+    };
+    [hook(Direction::Ingress), hook(Direction::Egress), (Direction::Egress, &state.root_block)]
 }
 
 fn flower(body: &Body) -> Option<FlowerKey> {

@@ -19,79 +19,109 @@ struct Times {
 impl Source<'_> {
     /// The text of action number `order`: of a filter (`bound`), or by itself; without a number: of the old word `police`.
     pub(super) fn action_text(&self, order: Option<usize>, state: &ActionState, bound: bool, out: &mut String) {
-        if self.options.brief && !bound {
-            let _ = writeln!(
-                out,
-                "\n\taction order {}: {} \t index {}",
-                order.unwrap_or_default(),
-                state.action.kind(),
-                state.index
-            );
-            cookie_text(state, out);
+        if self.options.brief {
+            self.brief_action(order.unwrap_or_default(), state, out);
             return;
         }
         self.action_body(order, state, out);
-        cookie_text(state, out);
+        let mut tail = cookie_text(state);
         let extras = state.extras.as_deref().cloned().unwrap_or_default();
-        let mut flags = String::new();
-        flags.push_str(if extras.no_percpu { "\tno_percpu" } else { "" });
+        tail.push_str(if extras.no_percpu { "\tno_percpu" } else { "" });
         if !bound {
-            flags.push_str(if extras.skip_hw { "\tskip_hw" } else { "\tnot_in_hw" });
+            tail.push_str(if extras.skip_hw { "\tskip_hw" } else { "\tnot_in_hw" });
         }
-        if !flags.is_empty() {
-            let _ = writeln!(out, "{flags}");
+        if extras.no_percpu || !bound {
+            tail.push('\n');
         }
-        if let Some(hw_stats) = extras.hw_stats {
-            let _ = writeln!(out, "\thw_stats {hw_stats}");
+        // The old word `police` leaves them off, which is told of the action by itself (`tcf_action_init_1()`).
+        let compat = matches!(&state.action, Action::Police(police) if police.compat && !bound);
+        if let Some(hw_stats) = extras.hw_stats.or(compat.then_some("disabled")) {
+            let _ = writeln!(tail, "\thw_stats {hw_stats}");
         }
+        out.push_str(&self.options.lines(&tail));
+    }
+
+    /// `-br` (`tcf_action_dump_terse()`): a policer does not even tell its kind then.
+    fn brief_action(&self, order: usize, state: &ActionState, out: &mut String) {
+        let kind = match &state.action {
+            Action::Police(_) => String::new(),
+            Action::Gact(_)
+            | Action::Mirred(_)
+            | Action::Skbedit(_)
+            | Action::Skbmod(_)
+            | Action::Csum(_)
+            | Action::Pedit(_)
+            | Action::Vlan(_)
+            | Action::Nat(_)
+            | Action::Simple(_) => format!("{} ", state.action.kind()),
+        };
+        let mut text = format!("\n\taction order {order}: {kind}\t index {}\n", state.index);
+        if self.options.stats {
+            text.push_str("\tAction statistics:\n");
+            text.push_str(&self.statistics(state));
+        }
+        text.push_str(&cookie_text(state));
+        out.push_str(&self.options.lines(&text));
     }
 
     fn action_body(&self, order: Option<usize>, state: &ActionState, out: &mut String) {
-        let what = match &state.action {
-            Action::Gact(a) => gact::text(a),
-            Action::Mirred(a) => mirred::text(a, &self.store.device_key(a.device).name),
-            Action::Skbedit(a) => skbedit::text(a),
-            Action::Skbmod(a) => skbmod::text(a),
-            Action::Csum(a) => csum::text(a),
-            Action::Pedit(a) => pedit::text(a),
-            Action::Vlan(a) => vlan::text(a),
-            Action::Nat(a) => nat::text(a),
-            Action::Police(a) => police::text(a, state.index, (state.refs(), state.binds)),
-            Action::Simple(a) => simple::text(a),
+        // The last: whether tc ends the lines of this kind plainly, whatever `-o` says.
+        let (what, plain) = match &state.action {
+            Action::Gact(a) => (gact::text(a), false),
+            Action::Mirred(a) => (mirred::text(a, &self.store.device_key(a.device).name), false),
+            Action::Skbedit(a) => (skbedit::text(a), false),
+            Action::Skbmod(a) => (skbmod::text(a), true),
+            Action::Csum(a) => (csum::text(a), false),
+            Action::Pedit(a) => (pedit::text(a), true),
+            Action::Vlan(a) => (vlan::text(a), false),
+            Action::Nat(a) => (nat::text(a), false),
+            Action::Police(a) => (police::text(a, state.index, (state.refs(), state.binds), self.options), false),
+            Action::Simple(a) => (simple::text(a), true),
         };
-        match order {
-            Some(order) => out.push_str(&format!("\n\taction order {order}: {what}")),
-            None => out.push_str(&format!("\n{what}")),
+        out.push_str(&self.options.lines("\n"));
+        if let Some(order) = order {
+            let _ = write!(out, "\taction order {order}: ");
         }
+        out.push_str(&if plain { what } else { self.options.lines(&what).into_owned() });
         if !matches!(state.action, Action::Police(_)) {
             let _ = write!(out, "index {} ref {} bind {}", state.index, state.refs(), state.binds);
         }
-        let keys = if let Action::Pedit(pedit) = &state.action { pedit::keys_text(pedit) } else { String::new() };
-        if !self.options.stats {
-            let _ = writeln!(out, "{keys}");
-            return;
+        if self.options.stats {
+            let times = self.times(state);
+            let _ = write!(out, " installed {} sec used {} sec", times.installed, times.used);
+            if let Some(first) = times.first_used {
+                let _ = write!(out, " firstused {first} sec");
+            }
         }
-        let times = self.times(state);
-        let _ = write!(out, " installed {} sec used {} sec", times.installed, times.used);
-        if let Some(first) = times.first_used {
-            let _ = write!(out, " firstused {first} sec");
+        if let Action::Pedit(pedit) = &state.action {
+            out.push_str(&pedit::keys_text(pedit));
         }
-        out.push_str(&keys);
-        let word = |offset| self.counters.word(state.counters + offset);
-        if order.is_none() {
+        match (&state.action, self.options.stats) {
+            (Action::Skbmod(_), _) => out.push('\n'),
+            (_, false) => out.push_str(&self.options.lines("\n")),
+            (_, true) if order.is_some() => out.push_str(&self.options.lines("\n")),
+            (_, true) => {}
+        }
+        if self.options.stats && order.is_some() {
+            out.push_str(&self.options.lines(&format!("\tAction statistics:\n{}", self.statistics(state))));
+        } else if self.options.stats {
+            let word = |offset| self.counters.word(state.counters + offset);
             let [bytes, packets, drops, overlimits] =
                 [ActionWord::BYTES, ActionWord::PACKETS, ActionWord::DROPS, ActionWord::OVERLIMITS].map(word);
-            let _ = write!(out, "\n\n Sent {bytes} bytes {packets} pkts (dropped {drops}, overlimits {overlimits}) ");
-            return;
+            let text = format!("\n\n Sent {bytes} bytes {packets} pkts (dropped {drops}, overlimits {overlimits}) ");
+            out.push_str(&self.options.lines(&text));
         }
-        let _ = writeln!(
-            out,
-            "\n\tAction statistics:\n\tSent {} bytes {} pkt (dropped {}, overlimits {} requeues 0) \n\tbacklog 0b 0p requeues 0",
+    }
+
+    fn statistics(&self, state: &ActionState) -> String {
+        let word = |offset| self.counters.word(state.counters + offset);
+        format!(
+            "\tSent {} bytes {} pkt (dropped {}, overlimits {} requeues 0) \n\tbacklog 0b 0p requeues 0\n",
             word(ActionWord::BYTES),
             word(ActionWord::PACKETS),
             word(ActionWord::DROPS),
             word(ActionWord::OVERLIMITS),
-        );
+        )
     }
 
     /// The JSON of action number `order`: of a filter (`bound`), or by itself.
@@ -102,6 +132,11 @@ impl Source<'_> {
         if !matches!(state.action, Action::Nat(_) | Action::Simple(_)) {
             map.insert("kind".to_owned(), state.action.kind().into());
         }
+        if self.options.brief {
+            map.insert("index".to_owned(), state.index.into());
+            map.extend(self.options.stats.then(|| ("stats".to_owned(), self.json_statistics(state))));
+            return Value::Object(map);
+        }
         match &state.action {
             Action::Gact(a) => gact::json(a, &mut map),
             Action::Mirred(a) => mirred::json(a, &self.store.device_key(a.device).name, &mut map),
@@ -111,7 +146,7 @@ impl Source<'_> {
             Action::Pedit(a) => pedit::json(a, &mut map),
             Action::Vlan(a) => vlan::json(a, &mut map),
             Action::Nat(a) => nat::json(a, &mut map),
-            Action::Police(a) => police::json(a, state.index, (state.refs(), state.binds), &mut map),
+            Action::Police(a) => police::json(a, state.index, (state.refs(), state.binds), self.options, &mut map),
             Action::Simple(a) => simple::json(a, &mut map),
         }
         // Of a policer they are there already.
@@ -127,12 +162,7 @@ impl Source<'_> {
             map.insert("last_used".to_owned(), times.used.into());
             map.extend(times.first_used.map(|first| ("first_used".to_owned(), first.into())));
             map.extend(keys.map(|keys| ("keys".to_owned(), keys)));
-            let word = |offset| self.counters.word(state.counters + offset);
-            let stats = json!({
-                "bytes": word(ActionWord::BYTES), "packets": word(ActionWord::PACKETS), "drops": word(ActionWord::DROPS),
-                "overlimits": word(ActionWord::OVERLIMITS), "requeues": 0, "backlog": 0, "qlen": 0,
-            });
-            map.insert("stats".to_owned(), stats);
+            map.insert("stats".to_owned(), self.json_statistics(state));
         }
         let extras = state.extras.as_deref().cloned().unwrap_or_default();
         map.extend(extras.cookie.as_deref().map(|c| ("cookie".to_owned(), hex(c).into())));
@@ -141,8 +171,18 @@ impl Source<'_> {
             let flag = if extras.skip_hw { "skip_hw" } else { "not_in_hw" };
             map.insert(flag.to_owned(), true.into());
         }
-        map.extend(extras.hw_stats.map(|h| ("hw_stats".to_owned(), json!([h]))));
+        let compat = matches!(&state.action, Action::Police(police) if police.compat && !bound);
+        let hw_stats = extras.hw_stats.or(compat.then_some("disabled"));
+        map.extend(hw_stats.map(|h| ("hw_stats".to_owned(), json!([h]))));
         Value::Object(map)
+    }
+
+    fn json_statistics(&self, state: &ActionState) -> Value {
+        let word = |offset| self.counters.word(state.counters + offset);
+        json!({
+            "bytes": word(ActionWord::BYTES), "packets": word(ActionWord::PACKETS), "drops": word(ActionWord::DROPS),
+            "overlimits": word(ActionWord::OVERLIMITS), "requeues": 0, "backlog": 0, "qlen": 0,
+        })
     }
 
     /// An action that was never used counts as used when it was installed (`tcf_tm_dump()`).
@@ -157,10 +197,9 @@ impl Source<'_> {
     }
 }
 
-fn cookie_text(state: &ActionState, out: &mut String) {
-    if let Some(cookie) = state.extras.as_ref().and_then(|e| e.cookie.as_deref()) {
-        let _ = writeln!(out, "\tcookie {}", hex(cookie));
-    }
+fn cookie_text(state: &ActionState) -> String {
+    let cookie = state.extras.as_ref().and_then(|e| e.cookie.as_deref());
+    cookie.map(|cookie| format!("\tcookie {}\n", hex(cookie))).unwrap_or_default()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::pretty::words;
 use super::{Labels, Out, Place, Source};
 use crate::rules::{EmatchTerm, NodeWord, U32Base, U32Descent, U32Key, U32Mark};
 use crate::tc::command::Parent;
@@ -16,7 +17,7 @@ use crate::types::DeviceId;
 impl Source<'_> {
     /// All objects of one prio.
     pub(super) fn json(&self, labels: &Labels, place: Place<'_>, chain: &Chain, proto: &Proto, out: &mut Out<'_>) {
-        let head = head(labels, chain, proto);
+        let head = self.json_head(labels, chain, proto);
         let mut push = |options: Option<Value>| {
             let mut map = head.clone();
             map.extend(options.map(|o| ("options".to_owned(), o)));
@@ -25,16 +26,18 @@ impl Source<'_> {
         };
         push(None);
         match proto.kind {
+            ProtoKind::U32 if self.ends_at(proto) => {}
             ProtoKind::U32 => {
                 for table in place.0.u32_tables(place.1, proto.prio) {
                     push(Some(json!({"fh": format!("{:x}:", table.id), "ht_divisor": table.divisor})));
-                    if !table.entries().all(|e| push(Some(self.u32_json(e)))) {
+                    if !table.entries().all(|e| push(Some(self.u32_json(proto.protocol, e)))) {
                         return;
                     }
                 }
             }
             ProtoKind::Flower | ProtoKind::Matchall | ProtoKind::Fw | ProtoKind::Basic => {
-                let _all = proto.listed().into_iter().all(|e| push(self.node_json(proto, e)));
+                let entries = if self.hides(proto) { Vec::new() } else { proto.listed() };
+                let _all = entries.into_iter().all(|e| push(self.node_json(proto, e)));
             }
         }
     }
@@ -53,17 +56,17 @@ impl Source<'_> {
                 let divisor = place.0.u32_divisor(place.1, handle >> 20)?;
                 Some(json!({"fh": format!("{:x}:", handle >> 20), "ht_divisor": divisor}))
             }
-            ProtoKind::U32 => Some(self.u32_json(place.0.u32_entry(place.1, handle)?)),
+            ProtoKind::U32 => Some(self.u32_json(proto.protocol, place.0.u32_entry(place.1, handle)?)),
             ProtoKind::Flower | ProtoKind::Matchall | ProtoKind::Fw | ProtoKind::Basic => {
                 self.node_json(proto, proto.entries.get(proto.position(handle).ok()?)?)
             }
         };
-        let mut map = head(labels, chain, proto);
+        let mut map = self.json_head(labels, chain, proto);
         map.extend(options.map(|o| ("options".to_owned(), o)));
         Some(Value::Object(map))
     }
 
-    fn u32_json(&self, entry: &Entry) -> Value {
+    fn u32_json(&self, protocol: u16, entry: &Entry) -> Value {
         let mut map = Map::new();
         let mut set = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
         set("fh", handle_text(entry.handle).into());
@@ -81,7 +84,7 @@ impl Source<'_> {
         }
         set("not_in_hw", true.into());
         if let Body::U32 { keys, mark, indev, offset, .. } = &entry.body {
-            self.u32_keys(entry, keys, mark.as_ref(), &mut set);
+            self.u32_keys(entry, (protocol, keys), mark.as_ref(), &mut set);
             descent_json(offset, &mut set);
             if let Some(indev) = indev {
                 set("input_dev", self.store.device_key(*indev).name.as_str().into());
@@ -91,7 +94,13 @@ impl Source<'_> {
         Value::Object(map)
     }
 
-    fn u32_keys(&self, entry: &Entry, keys: &[U32Key], mark: Option<&U32Mark>, set: &mut dyn FnMut(&str, Value)) {
+    fn u32_keys(
+        &self,
+        entry: &Entry,
+        (protocol, keys): (u16, &[U32Key]),
+        mark: Option<&U32Mark>,
+        set: &mut dyn FnMut(&str, Value),
+    ) {
         if self.options.stats {
             let word = |offset| Value::from(self.counters.word(entry.counters + offset));
             set("rule_hit", word(NodeWord::HIT));
@@ -103,8 +112,12 @@ impl Source<'_> {
             set("fwmark_mask", format!("{:#x}", mark.mask).into());
             set("fwmark_success", self.counters.word(entry.counters + NodeWord::mark(keys.len())).into());
         }
+        let key = |key: &U32Key| {
+            let words = words(protocol, key).filter(|_| self.options.pretty);
+            words.map_or_else(|| key_json(key), |words| words.json)
+        };
         if !keys.is_empty() {
-            set("match", one_or_list(keys.iter().map(key_json).collect()));
+            set("match", one_or_list(keys.iter().map(key).collect()));
         }
     }
 
@@ -150,15 +163,18 @@ impl Source<'_> {
         let mut map = Map::new();
         map.insert("handle".to_owned(), entry.handle.into());
         let (classid_word, keys, counts_hits) = match &entry.body {
+            Body::Flower { .. } if self.options.brief => ("classid", None, false),
             Body::Flower { written, .. } => ("classid", Some(flower::json(written)), false),
             Body::Matchall | Body::U32 { .. } | Body::Fw { .. } | Body::Basic { .. } => ("flowid", None, true),
         };
-        map.extend(entry.classid.map(|id| match flower::classid_words(id) {
+        let brief = self.options.brief;
+        map.extend(entry.classid.filter(|_| !brief).map(|id| match flower::classid_words(id) {
             ("hw_tc", value) if classid_word == "classid" => ("hw_tc".to_owned(), value),
             _ => (classid_word.to_owned(), classid_text(id).into()),
         }));
         if let Body::Flower { written, .. } = &entry.body {
-            map.extend(self.store.flower_indev(written).map(|name| ("indev".to_owned(), name.into())));
+            let indev = self.store.flower_indev(written).filter(|_| !brief);
+            map.extend(indev.map(|name| ("indev".to_owned(), name.into())));
         }
         map.extend(keys.map(|k| ("keys".to_owned(), k)));
         map.extend(entry.skip_hw.then(|| ("skip_hw".to_owned(), true.into())));
@@ -217,24 +233,28 @@ fn key_json(key: &U32Key) -> Value {
     json!({"value": format!("{:x}", key.value), "mask": format!("{:x}", key.mask), "offmask": base, "off": key.offset})
 }
 
-fn head(labels: &Labels, chain: &Chain, proto: &Proto) -> Map<String, Value> {
-    let mut map = Map::new();
-    map.extend(labels.device.as_ref().map(|d| ("dev".to_owned(), d.as_str().into())));
-    match labels.parent {
-        None => {}
-        Some(Parent::INGRESS) => drop(map.insert("ingress".to_owned(), true.into())),
-        Some(Parent::EGRESS) => drop(map.insert("egress".to_owned(), true.into())),
-        Some(Parent(id)) => drop(map.insert("parent".to_owned(), classid_text(id).into())),
+impl Source<'_> {
+    fn json_head(&self, labels: &Labels, chain: &Chain, proto: &Proto) -> Map<String, Value> {
+        let mut map = Map::new();
+        map.extend(labels.block.map(|index| ("block".to_owned(), index.into())));
+        map.extend(labels.device.as_ref().map(|d| ("dev".to_owned(), d.as_str().into())));
+        match labels.parent {
+            None => {}
+            Some(Parent::INGRESS) => drop(map.insert("ingress".to_owned(), true.into())),
+            Some(Parent::EGRESS) => drop(map.insert("egress".to_owned(), true.into())),
+            Some(Parent(id)) => drop(map.insert("parent".to_owned(), classid_text(id).into())),
+        }
+        if labels.protocol {
+            let name = if self.options.numeric { format!("[{}]", proto.protocol) } else { link_name(proto.protocol) };
+            map.insert("protocol".to_owned(), name.into());
+        }
+        if labels.prio {
+            map.insert("pref".to_owned(), proto.prio.into());
+        }
+        map.insert("kind".to_owned(), proto.kind.as_str().into());
+        if labels.chain {
+            map.insert("chain".to_owned(), chain.index.into());
+        }
+        map
     }
-    if labels.protocol {
-        map.insert("protocol".to_owned(), link_name(proto.protocol).into());
-    }
-    if labels.prio {
-        map.insert("pref".to_owned(), proto.prio.into());
-    }
-    map.insert("kind".to_owned(), proto.kind.as_str().into());
-    if labels.chain {
-        map.insert("chain".to_owned(), chain.index.into());
-    }
-    map
 }

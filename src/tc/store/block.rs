@@ -3,6 +3,7 @@
 use super::actions::ActionSlot;
 use super::flower::FlowerIndex;
 use crate::rules::{EmatchTerm, FlowerKey, U32Descent, U32Key, U32Mark};
+use crate::tc::command::Parent;
 use crate::types::DeviceId;
 
 /// A filter block: chains in the order in which they were made.
@@ -10,6 +11,8 @@ use crate::types::DeviceId;
 pub struct Block {
     /// The chains, also those that only a `goto chain` has made.
     pub chains: Vec<Chain>,
+    /// The parent by which the last filter was added (`block->classid`).
+    pub parent: Option<Parent>,
 }
 
 /// A chain.

@@ -38,6 +38,9 @@ impl Store {
         if command.verb == Verb::Delete {
             return self.filter_delete(place, command).map(|()| Vec::new());
         }
+        if !Self::is_shared(place.device) {
+            self.block_mut(place).parent = Some(command.parent);
+        }
         let had_chain = self.block(place).chain(place.chain).is_some();
         let result = self.filter_put(netns, place, command);
         if result.is_err() && !had_chain {
@@ -68,12 +71,17 @@ impl Store {
         })?;
         let clock = Clock { now_ms: self.now_ms };
         let state = &self.states[&place.device];
-        self.list_one((state, place.block), chain, proto, kind.handle(), options, counters, &clock)
+        let parent = if command.parent == Parent(0) { state.handle(place.block) } else { command.parent };
+        self.list_one((state, place.block), chain, proto, (kind.handle(), parent), options, counters, &clock)
             .ok_or_else(|| TcError::kernel("Specified filter handle not found", "tc filter show lists the handles"))
     }
 
     /// The device, hook and chain that a command means.
     pub(super) fn place(&mut self, netns: Option<&str>, command: &FilterCommand) -> Result<Place, TcError> {
+        let chain = command.chain.unwrap_or(0);
+        if let Some(index) = command.block {
+            return self.shared_place(netns, index, chain, command.kind_token);
+        }
         let Some(device) = &command.device else {
             return Err(TcError::errno("No such device", "say which device: dev DEVICE").at(command.kind_token));
         };
@@ -81,19 +89,23 @@ impl Store {
         let device = self.device_id(&key);
         let state = self.states.entry(device).or_default();
         let block = state.resolve(command.parent)?;
+        Self::refuse_shared(state, block)?;
         let other = match block {
             BlockId::Egress => &state.root_block,
             BlockId::Root => &state.egress_block,
-            BlockId::Ingress => return Ok(Place { device, block, chain: command.chain.unwrap_or(0) }),
+            BlockId::Ingress => return Ok(Place { device, block, chain }),
         };
-        if !other.is_empty() {
+        if !other.is_empty() || block == BlockId::Root && state.shared[1].is_some() {
             let what = format!("filters both at clsact's egress and on the root qdisc of {key}");
             return Err(TcError::unsupported(&what, command.kind_token));
         }
-        Ok(Place { device, block, chain: command.chain.unwrap_or(0) })
+        Ok(Place { device, block, chain })
     }
 
     fn place_notes(&self, place: Place, command: &FilterCommand) -> Vec<String> {
+        if Self::is_shared(place.device) {
+            return Vec::new();
+        }
         let key = self.device_key(place.device);
         let mut notes = match command.parent {
             Parent(0) => vec![format!(

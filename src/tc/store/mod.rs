@@ -10,6 +10,8 @@ mod flower;
 mod kinds;
 mod marks;
 mod qdiscs;
+mod queues;
+mod shared;
 mod snapshot;
 mod standalone;
 mod u32;
@@ -17,7 +19,8 @@ mod u32_change;
 
 pub use actions::{ActionSlot, ActionState};
 pub use block::{Block, Body, Chain, Entry, Proto, ProtoKind};
-pub use qdiscs::{BlockId, DeviceState, IngressKind};
+use filters::Place;
+pub use qdiscs::{BlockId, DeviceState, IngressKind, Qdisc};
 pub use u32::{ListedTable, U32Common, U32Table};
 
 use std::collections::{BTreeMap, HashMap};
@@ -66,7 +69,11 @@ pub struct Applied {
 pub struct Store {
     devices: Vec<DeviceKey>,
     device_ids: HashMap<DeviceKey, DeviceId>,
+    /// Of devices, and of shared blocks: see [`Store::shared`].
     states: BTreeMap<DeviceId, DeviceState>,
+    shared: HashMap<(Option<String>, u32), DeviceId>,
+    next_shared: u32,
+    auto_handle: u32,
     actions: actions::ActionTable,
     counter_words: u32,
     sequence: u64,
@@ -91,6 +98,9 @@ impl Store {
             devices: Vec::new(),
             device_ids: HashMap::new(),
             states: BTreeMap::new(),
+            shared: HashMap::new(),
+            next_shared: 0,
+            auto_handle: 0x8000_0000,
             actions: actions::ActionTable::default(),
             counter_words: 0,
             sequence: 0,
@@ -145,9 +155,9 @@ impl Store {
                 qdisc.device.as_ref().map_or(Ok(()), known)?;
                 applied.notes.extend(self.qdisc(netns, qdisc)?);
             }
-            Operation::QdiscShow(device) => {
-                device.as_ref().map_or(Ok(()), known)?;
-                applied.stdout = self.qdisc_listing(netns, device.as_ref());
+            Operation::QdiscShow(show) => {
+                show.device.as_ref().map_or(Ok(()), known)?;
+                applied.stdout = self.list_qdiscs(netns, show);
             }
             Operation::Filter(filter) => {
                 filter.device.as_ref().map_or(Ok(()), known)?;
@@ -160,7 +170,7 @@ impl Store {
             Operation::Chain(chain) => {
                 chain.target.device.as_ref().map_or(Ok(()), known)?;
                 check_indev(netns, chain.target.kind.as_ref(), devices)?;
-                self.chain(netns, chain)?;
+                applied.stdout = self.chain(netns, chain)?;
             }
             Operation::FilterShow(show) => {
                 let stdout = &mut applied.stdout;
@@ -182,8 +192,10 @@ impl Store {
             }
             Operation::ChainShow(show) => {
                 show.device.as_ref().map_or(Ok(()), known)?;
+                self.check_block(netns, show)?;
                 let selection = listing::Selection { netns: netns.map(str::to_owned), ..show.selection.clone() };
-                applied.stdout = self.list_chains(&selection);
+                applied.stdout =
+                    if show.is_of_nothing() { show.nothing() } else { self.list_chains(&selection, &show.options) };
             }
         }
         Ok(applied)
@@ -202,20 +214,38 @@ impl Store {
         now_ms: u64,
         sink: listing::Sink<'_>,
     ) -> Result<(), TcError> {
-        let Some(device) = &show.device else { return Ok(()) };
-        check_device(netns, device, devices)?;
+        show.device.as_ref().map_or(Ok(()), |device| check_device(netns, device, devices))?;
+        self.check_block(netns, show)?;
+        if show.is_of_nothing() {
+            let _wanted = sink(&mut show.nothing());
+            return Ok(());
+        }
         let clock = listing::Clock { now_ms };
         let selection = listing::Selection { netns: netns.map(str::to_owned), ..show.selection.clone() };
-        self.stream_filters(&selection, &show.options, counters, &clock, sink);
-        Ok(())
+        if self.stream_filters(&selection, &show.options, counters, &clock, sink) {
+            return Ok(());
+        }
+        // What the kernel says where a kind of filter has no brief form.
+        let hint = "only flower filters can be listed briefly: leave -br out";
+        Err(TcError::parse("Error: Buffer too small for object.", show.token, hint).then("Dump terminated"))
+    }
+
+    /// `tc_qdisc_block_exists()`: tc asks for the qdiscs and looks for one with this block.
+    fn check_block(&self, netns: Option<&str>, show: &super::command::ShowCommand) -> Result<(), TcError> {
+        let Some(index) = show.selection.block else { return Ok(()) };
+        let hint = "tc qdisc show lists the blocks";
+        let missing = || TcError::parse(format!("Cannot find block \"{index}\""), show.token, hint);
+        self.shared(netns, index).map(drop).ok_or_else(missing)
     }
 
     /// Forgets what was attached to a device: it is gone, and so is what the kernel kept for it. Another may come by its name.
     pub fn forget_device(&mut self, key: &DeviceKey) {
         let state = self.device_ids.get(key).and_then(|id| self.states.remove(id));
-        let Some(DeviceState { ingress_block, egress_block, root_block, hook_u32, root_u32, .. }) = state else {
+        let Some(DeviceState { ingress_block, egress_block, root_block, hook_u32, root_u32, shared, .. }) = state
+        else {
             return;
         };
+        shared.into_iter().flatten().for_each(|id| self.unshare(id));
         [ingress_block, egress_block, root_block].into_iter().for_each(|block| self.drop_block(block));
         [hook_u32, root_u32].into_iter().for_each(|common| self.drop_u32(common));
     }
@@ -262,7 +292,8 @@ impl Store {
 
     /// All devices with what is attached to them.
     pub fn states(&self) -> impl Iterator<Item = (DeviceId, &DeviceKey, &DeviceState)> {
-        self.states.iter().map(|(id, state)| (*id, self.device_key(*id), state))
+        let devices = self.states.iter().filter(|(id, _)| !Self::is_shared(**id));
+        devices.map(|(id, state)| (*id, self.device_key(*id), state))
     }
 
     /// An action by its slot.

@@ -1,14 +1,11 @@
-//! Qdiscs: which device has which hooks (net/sched/sch_api.c, sch_ingress.c). Root qdiscs are kept by name only.
-
-use std::fmt::Write as _;
+//! Qdiscs: which device has which hooks (net/sched/sch_api.c, sch_ingress.c). All others are remembered and do nothing.
 
 use super::Store;
 use super::block::Block;
 use super::u32::U32Common;
-use crate::tc::command::{Parent, Verb, Word};
+use crate::tc::command::Parent;
 use crate::tc::error::TcError;
-use crate::tc::number::classid_text;
-use crate::tc::qdisc::{INGRESS_PARENT, QdiscCommand, is_known, takes_filters};
+use crate::tc::qdisc::{INGRESS_PARENT, Options, QdiscCommand, QdiscVerb, refused, takes_filters};
 use crate::types::{DeviceId, DeviceKey};
 
 /// Which of the two hook qdiscs a device has.
@@ -31,13 +28,17 @@ impl IngressKind {
     }
 }
 
-/// A root qdisc: it does nothing here except that filters hang on it.
+/// A qdisc that does nothing here, except that filters hang on a root qdisc.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RootQdisc {
+pub struct Qdisc {
     /// Its kind.
     pub kind: String,
     /// `N:` as `N << 16`.
     pub handle: u32,
+    /// `root`, or the class that it hangs on.
+    pub parent: Parent,
+    /// What it was told.
+    pub options: Options,
 }
 
 /// What is attached to a device.
@@ -47,8 +48,14 @@ pub struct DeviceState {
     pub ingress: Option<IngressKind>,
     /// It once had one: the kernel then complains differently.
     pub had_ingress: bool,
+    /// The shared blocks that stand in for `ingress_block` and `egress_block`: see [`Store::shared`].
+    pub shared: [Option<DeviceId>; 2],
+    /// Of a shared block, which is kept like a device: its number.
+    pub shared_index: Option<u32>,
     /// The root qdisc, if it was set.
-    pub root: Option<RootQdisc>,
+    pub root: Option<Qdisc>,
+    /// Qdiscs below it.
+    pub children: Vec<Qdisc>,
     /// Filters of the ingress hook.
     pub ingress_block: Block,
     /// Filters of clsact's egress hook.
@@ -109,9 +116,18 @@ impl DeviceState {
         }
     }
 
-    /// The parent that the kernel reports for filters of a place.
+    /// The parent that the kernel reports for filters of a place: the one that the last filter there was added by (`block->classid`).
     #[must_use]
     pub fn label(&self, id: BlockId) -> Parent {
+        match self.block(id).parent {
+            Some(parent) if parent != Parent(0) => parent,
+            Some(_) | None => self.handle(id),
+        }
+    }
+
+    /// The parent that names a place: the qdisc, or its hook if it has two.
+    #[must_use]
+    pub fn handle(&self, id: BlockId) -> Parent {
         match (id, self.ingress) {
             (BlockId::Ingress, Some(IngressKind::Clsact)) => Parent::INGRESS,
             (BlockId::Ingress, _) => Parent::INGRESS_QDISC,
@@ -157,24 +173,27 @@ impl DeviceState {
 }
 
 impl Store {
-    /// `qdisc add|change|replace|del`; what is to be said about it.
+    /// `qdisc add|change|replace|link|del`; what is to be said about it.
     pub(super) fn qdisc(&mut self, netns: Option<&str>, command: &QdiscCommand) -> Result<Vec<String>, TcError> {
         let Some(device) = &command.device else {
             return Err(refused("Cannot find specified device", "say which device: dev DEVICE"));
         };
         let id = self.device_id(&DeviceKey::new(netns, &device.text));
+        self.states.entry(id).or_default();
         if command.parent == INGRESS_PARENT {
-            return self.ingress_qdisc(id, command).map(|()| Vec::new());
+            return self.ingress_qdisc(netns, id, command).map(|()| Vec::new());
         }
-        if command.parent != Parent::ROOT {
-            let token = command.kind.as_ref().map_or(device.token, |k| k.token);
-            return Err(TcError::unsupported("qdiscs below the root qdisc", token));
+        if command.verb == QdiscVerb::Delete {
+            return self.delete_qdisc(id, command).map(|()| Vec::new());
         }
-        self.root_qdisc(id, command)
+        let kind = self.put_qdisc(id, command)?;
+        let key = self.device_key(id);
+        let what = if command.parent == Parent::ROOT { "root qdisc" } else { "qdisc" };
+        Ok(vec![format!("{what} {kind} of {key} has no effect here: viscum does not queue")])
     }
 
-    fn ingress_qdisc(&mut self, device: DeviceId, command: &QdiscCommand) -> Result<(), TcError> {
-        let state = self.states.entry(device).or_default();
+    fn ingress_qdisc(&mut self, netns: Option<&str>, device: DeviceId, command: &QdiscCommand) -> Result<(), TcError> {
+        let state = &self.states[&device];
         let kind = match command.kind.as_ref().map(|k| k.text.as_str()) {
             Some("ingress") => Some(IngressKind::Ingress),
             Some("clsact") => Some(IngressKind::Clsact),
@@ -182,96 +201,69 @@ impl Store {
             None => None,
         };
         match (command.verb, state.ingress) {
-            (Verb::Delete, None) if state.had_ingress => {
+            (QdiscVerb::Delete, None) if state.had_ingress && command.handle == 0 => {
+                Err(refused("Cannot delete qdisc with handle of zero", "the device has no ingress or clsact qdisc"))
+            }
+            (QdiscVerb::Delete, None) if state.had_ingress => {
                 Err(refused("Invalid handle", "the device has no ingress or clsact qdisc"))
             }
-            (Verb::Delete, None) => {
+            (QdiscVerb::Delete, None) => {
                 let hint = "the device has no ingress or clsact qdisc";
                 Err(refused("Cannot find specified qdisc on specified device", hint))
             }
-            (Verb::Delete, Some(present)) if kind.is_some_and(|k| k != present) => {
+            (QdiscVerb::Delete, Some(present)) if kind.is_some_and(|k| k != present) => {
                 Err(refused("Invalid qdisc name", format!("the device has {}", present.as_str())))
             }
-            (Verb::Delete, Some(_)) => {
-                state.ingress = None;
-                let blocks = [std::mem::take(&mut state.ingress_block), std::mem::take(&mut state.egress_block)];
-                let common = std::mem::take(&mut state.hook_u32);
-                blocks.into_iter().for_each(|block| self.drop_block(block));
-                self.drop_u32(common);
+            (QdiscVerb::Delete, Some(_)) => {
+                self.drop_hooks(device);
                 Ok(())
             }
-            (Verb::Add, Some(_)) => {
+            (QdiscVerb::Add, Some(_)) => {
                 let hint = "the device has one already; delete it first, or use replace";
                 Err(refused("Exclusivity flag on, cannot modify", hint))
             }
-            (Verb::Replace | Verb::Change, Some(present)) if kind == Some(present) => Ok(()),
-            (Verb::Replace | Verb::Change, Some(present)) => {
+            (QdiscVerb::Replace | QdiscVerb::Change | QdiscVerb::Link, Some(present))
+                if kind.is_none_or(|k| k == present) =>
+            {
+                Ok(())
+            }
+            (QdiscVerb::Replace | QdiscVerb::Change | QdiscVerb::Link, Some(present)) => {
                 Err(refused("Invalid qdisc name", format!("the device has {}; delete it first", present.as_str())))
             }
-            (Verb::Change, None) => Err(refused("Qdisc not found. To create specify NLM_F_CREATE flag", "use add")),
-            (Verb::Add | Verb::Replace, None) => {
-                state.ingress = kind;
+            (QdiscVerb::Change | QdiscVerb::Link, None) => {
+                Err(refused("Qdisc not found. To create specify NLM_F_CREATE flag", "use add"))
+            }
+            (QdiscVerb::Add | QdiscVerb::Replace, None) => {
+                let kind =
+                    kind.ok_or_else(|| refused("Specified qdisc kind is unknown", "name it: ingress or clsact"))?;
+                if kind == IngressKind::Ingress && command.blocks[1] != 0 {
+                    return Err(refused(
+                        "Egress block sharing is not supported",
+                        "an ingress qdisc has no egress; use clsact",
+                    ));
+                }
+                if command.blocks[1] != 0 && !state.root_block.is_empty() {
+                    let what = "filters both at clsact's egress and on the root qdisc of a device";
+                    return Err(TcError::unsupported(what, 0));
+                }
+                self.share(netns, device, command.blocks);
+                let state = self.states.entry(device).or_default();
+                state.ingress = Some(kind);
                 state.had_ingress = true;
                 Ok(())
             }
         }
     }
 
-    fn root_qdisc(&mut self, device: DeviceId, command: &QdiscCommand) -> Result<Vec<String>, TcError> {
+    /// The hook qdisc goes, with its filters; shared blocks lose a user.
+    fn drop_hooks(&mut self, device: DeviceId) {
         let state = self.states.entry(device).or_default();
-        if command.verb == Verb::Delete {
-            if state.root.take().is_none() {
-                return Err(refused("Cannot delete qdisc with handle of zero", "no root qdisc was set"));
-            }
-            let (block, common) = (std::mem::take(&mut state.root_block), std::mem::take(&mut state.root_u32));
-            self.drop_block(block);
-            self.drop_u32(common);
-            return Ok(Vec::new());
-        }
-        let kind = command.kind.as_ref().map_or("", |k| k.text.as_str());
-        if !is_known(kind) {
-            return Err(refused("Specified qdisc kind is unknown", "use one that Linux has, like fq or prio"));
-        }
-        if state.root.is_some() && command.verb == Verb::Add {
-            return Err(refused("Exclusivity flag on, cannot modify", "the device has a root qdisc; use replace"));
-        }
-        let handle = if command.handle == 0 { 0x8001_0000 } else { command.handle };
-        state.root = Some(RootQdisc { kind: kind.to_owned(), handle });
-        let (block, common) = (std::mem::take(&mut state.root_block), std::mem::take(&mut state.root_u32));
-        self.drop_block(block);
+        state.ingress = None;
+        let blocks = [std::mem::take(&mut state.ingress_block), std::mem::take(&mut state.egress_block)];
+        let common = std::mem::take(&mut state.hook_u32);
+        let shared = std::mem::take(&mut state.shared);
+        blocks.into_iter().for_each(|block| self.drop_block(block));
         self.drop_u32(common);
-        let key = self.device_key(device);
-        Ok(vec![format!("root qdisc {kind} of {key} has no effect here: viscum does not queue")])
+        shared.into_iter().flatten().for_each(|id| self.unshare(id));
     }
-
-    /// `qdisc show`: the hooks, and root qdiscs without their parameters.
-    pub(super) fn qdisc_listing(&self, netns: Option<&str>, device: Option<&Word>) -> String {
-        let mut out = String::new();
-        for (_, key, state) in self.states() {
-            if key.netns.as_deref() != netns || device.is_some_and(|d| d.text != key.name) {
-                continue;
-            }
-            let dev = if device.is_none() { format!("dev {} ", key.name) } else { String::new() };
-            if let Some(root) = &state.root {
-                let _ = writeln!(out, "qdisc {} {} {dev}root ", root.kind, classid_text(root.handle));
-            }
-            match state.ingress {
-                Some(IngressKind::Ingress) => {
-                    let _ = writeln!(out, "qdisc ingress ffff: {dev}parent ffff:fff1 ---------------- ");
-                }
-                Some(IngressKind::Clsact) => {
-                    let _ = writeln!(out, "qdisc clsact ffff: {dev}parent ffff:fff1 ");
-                }
-                None => {}
-            }
-        }
-        out
-    }
-}
-
-/// tc says no more than this when a qdisc is refused.
-fn refused(text: &str, hint: impl Into<String>) -> TcError {
-    let mut error = TcError::kernel(text, hint);
-    error.messages.truncate(1);
-    error
 }

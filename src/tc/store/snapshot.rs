@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::Store;
 use super::actions::ActionSlot;
 use super::block::{Block, Body, Entry, Proto, ProtoKind};
 use super::qdiscs::BlockId;
-use super::{DeviceState, Store};
 use crate::rules::{
     ActionId, ActionInstance, BasicRule, Chain, Classifier, Filter, FlowerRule, FwFilter, FwRule, Hook, MatchallRule,
     Ruleset, U32Link, U32Node, U32Table,
@@ -33,38 +33,41 @@ impl Store {
             actions.push(ActionInstance { index: state.index, action: state.action.clone(), counters: state.counters });
         }
         let mut u32_tables = Vec::new();
+        let mut tables = |device: DeviceId, made: &[super::U32Table], qdisc: Parent| {
+            let positions = (u32_tables.len() as u32..).zip(made).map(|(at, t)| (t.id, at)).collect();
+            let ids = Ids { actions: &slots, tables: positions, qdisc: qdisc.0 };
+            u32_tables.extend(made.iter().map(|t| u32_table(device, t, &ids)));
+            ids
+        };
+        let shared: HashMap<DeviceId, Ids<'_>> = self
+            .shared_blocks()
+            .filter_map(|(id, state)| {
+                let user = self.states().find(|(_, _, user)| user.shared.contains(&Some(id)))?.0;
+                Some((id, tables(user, &state.hook_u32.tables, Parent::INGRESS_QDISC)))
+            })
+            .collect();
         let mut hooks = Vec::new();
         for (device, _, state) in self.states() {
-            let [on_hook, on_root] = [BlockId::Ingress, BlockId::Root].map(|block| {
-                let made = &state.u32(block).tables;
-                let tables = (u32_tables.len() as u32..).zip(made).map(|(at, t)| (t.id, at)).collect();
-                let qdisc = match block {
-                    BlockId::Ingress | BlockId::Egress => Parent::INGRESS_QDISC.0,
-                    BlockId::Root => state.label(block).0,
-                };
-                let ids = Ids { actions: &slots, tables, qdisc };
-                u32_tables.extend(made.iter().map(|t| u32_table(device, t, &ids)));
-                ids
-            });
-            hooks.extend(hooks_of(device, state, &on_hook, &on_root));
+            let own = tables(device, &state.hook_u32.tables, Parent::INGRESS_QDISC);
+            let on_root = tables(device, &state.root_u32.tables, state.handle(BlockId::Root));
+            let on = |direction: Direction| {
+                let (at, block) = self.hook_block(state, direction);
+                let ids = state.shared[usize::from(direction == Direction::Egress)].map_or(&own, |id| &shared[&id]);
+                Hook { device, direction, chains: chains(at.block(block), ids) }
+            };
+            if state.ingress.is_some() {
+                hooks.push(on(Direction::Ingress));
+            }
+            // Filters on a root qdisc run at egress too.
+            if !state.root_block.is_empty() {
+                let chains = chains(&state.root_block, &on_root);
+                hooks.push(Hook { device, direction: Direction::Egress, chains });
+            } else if state.ingress == Some(super::IngressKind::Clsact) {
+                hooks.push(on(Direction::Egress));
+            }
         }
         Ruleset { devices: self.devices.clone(), hooks, u32_tables, actions, counter_words: self.counter_words }
     }
-}
-
-/// The hooks of a device: ingress and egress if there is a qdisc for them, egress also for filters on a root qdisc.
-fn hooks_of(device: DeviceId, state: &DeviceState, on_hook: &Ids<'_>, on_root: &Ids<'_>) -> Vec<Hook> {
-    let hook = |direction, block: &Block, ids| Hook { device, direction, chains: chains(block, ids) };
-    let mut hooks = Vec::new();
-    if state.ingress.is_some() {
-        hooks.push(hook(Direction::Ingress, state.block(BlockId::Ingress), on_hook));
-    }
-    if !state.root_block.is_empty() {
-        hooks.push(hook(Direction::Egress, state.block(BlockId::Root), on_root));
-    } else if state.ingress == Some(super::IngressKind::Clsact) {
-        hooks.push(hook(Direction::Egress, state.block(BlockId::Egress), on_hook));
-    }
-    hooks
 }
 
 fn u32_table(device: DeviceId, table: &super::U32Table, ids: &Ids<'_>) -> U32Table {

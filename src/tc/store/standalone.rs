@@ -3,7 +3,7 @@
 use super::actions::{ActionSlot, ActionState};
 use super::bind::{check_keys, keep_extras};
 use super::{Applied, Devices, Store};
-use crate::rules::{ActionWord, Control, CounterSource};
+use crate::rules::{Action, ActionWord, Control, CounterSource};
 use crate::tc::action::{ActionSpec, KINDS};
 use crate::tc::actions::{ActionsCommand, Named};
 use crate::tc::error::{TcError, exit};
@@ -66,10 +66,11 @@ impl Store {
                 Ok((slot, None)) => made.push(slot),
                 Ok((slot, Some(old))) => changed.push((slot, old)),
                 Err(error) => {
-                    made.into_iter().for_each(|slot| self.actions.remove(slot));
+                    // In this order: one that was made here can have been changed behind that, by its index.
                     for (slot, old) in changed.into_iter().rev() {
                         *self.actions.get_mut(slot) = old;
                     }
+                    made.into_iter().for_each(|slot| self.actions.remove(slot));
                     return Err(error.at(spec.token));
                 }
             }
@@ -92,7 +93,9 @@ impl Store {
             return Err(TcError::errno("File exists", hint));
         }
         let action = self.make_action(netns, spec)?;
-        if matches!(action.control(), Control::GotoChain(_)) {
+        // Of a policer it is what exceeds that is looked at (`tcf_police_init()`).
+        let control = if let Action::Police(police) = &action { police.exceed } else { action.control() };
+        if matches!(control, Control::GotoChain(_)) {
             let hint = "an action by itself belongs to no chain; write it in the filter";
             return Err(TcError::kernel("can't goto NULL proto/chain", hint));
         }

@@ -312,3 +312,43 @@ fn a_selection_of_everything_names_devices_and_parents() {
     let text = s.list_filters(&Selection::default(), &ListOptions::default(), &Counters::default(), &Clock::default());
     assert!(text.starts_with("filter dev eth0 parent ffff: protocol ip pref 1 matchall chain 0 \n"), "{text}");
 }
+
+#[test]
+fn a_refused_list_of_actions_takes_back_one_that_it_made_and_changed() {
+    let mut s = store(&["tc actions add action gact pass index 1"]);
+    let error = run(&mut s, "tc actions replace action gact pipe action gact drop index 2 action gact goto chain 1");
+    assert!(error.is_err(), "an action by itself cannot go to a chain");
+    assert_eq!(run(&mut s, "tc actions get action gact index 2").unwrap_err().exit_code, 255);
+    assert!(run(&mut s, "tc actions flush action gact").is_ok());
+}
+
+#[test]
+fn filters_are_listed_under_the_parent_that_the_last_one_was_added_by() {
+    let mut s = store(&["tc qdisc add dev eth0 ingress", "tc filter add dev eth0 ingress prio 1 matchall action pass"]);
+    assert_eq!(show(&mut s, "dev eth0 ingress"), show(&mut s, "dev eth0 parent ffff:").replace("ingress ", ""));
+    run(&mut s, "tc filter add dev eth0 parent ffff: prio 2 matchall action pass").unwrap();
+    assert!(show(&mut s, "dev eth0 ingress").starts_with("filter parent ffff: protocol all pref 1 matchall"));
+}
+
+#[test]
+fn a_shared_block_runs_at_every_hook_that_has_it_and_goes_with_the_last() {
+    let mut s = store(&[
+        "tc qdisc add dev eth0 ingress_block 7 ingress",
+        "tc qdisc add dev v0 egress_block 7 clsact",
+        "tc filter add block 7 prio 1 matchall action drop",
+    ]);
+    let hooks: Vec<usize> =
+        s.ruleset().hooks.iter().map(|h| h.chains.values().map(|c| c.filters.len()).sum()).collect();
+    assert_eq!(hooks, [1, 0, 1], "eth0 ingress, v0 ingress, v0 egress");
+    let refused = run(&mut s, "tc filter add dev eth0 ingress prio 2 matchall action drop").unwrap_err();
+    assert!(refused.messages[0].contains("This filter block is shared"), "{refused:?}");
+    run(&mut s, "tc qdisc del dev eth0 ingress").unwrap();
+    assert_eq!((s.filter_count(), show(&mut s, "block 7").is_empty()), (1, false));
+    s.forget_device(&DeviceKey::local("v0"));
+    assert_eq!(s.filter_count(), 0);
+    assert_eq!(run(&mut s, "tc filter show block 7").unwrap_err().messages[0], "Cannot find block \"7\"");
+}
+
+fn show(store: &mut Store, words: &str) -> String {
+    run(store, &format!("tc filter show {words}")).unwrap().stdout
+}

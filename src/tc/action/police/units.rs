@@ -103,6 +103,16 @@ pub fn xmit_time(per_s: u64, size: u32) -> u32 {
     (f64::from(us) * TICKS_PER_US) as u64 as u32
 }
 
+/// A size that [`xmit_time`] makes these ticks of; `None`: there is none, so tc did not make them.
+pub fn size_for(per_s: u64, ticks: u32) -> Option<u32> {
+    let first = (f64::from(ticks) / TICKS_PER_US) as u32;
+    let sizes = (first..=first.saturating_add(1)).flat_map(|us| {
+        let near = (per_s as f64 * f64::from(us) / US_PER_S) as u64 as u32;
+        near.saturating_sub(1)..=near.saturating_add(2)
+    });
+    sizes.into_iter().find(|size| *size > 0 && xmit_time(per_s, *size) == ticks)
+}
+
 /// `tc_calc_xmitsize()`.
 pub fn xmit_size(per_s: u64, ticks: u32) -> u32 {
     let us = (f64::from(ticks) / TICKS_PER_US) as u32;
@@ -111,14 +121,23 @@ pub fn xmit_size(per_s: u64, ticks: u32) -> u32 {
 
 /// `print_rate()`: bits per second.
 pub fn rate_text(bytes_per_s: u64) -> String {
-    let mut rate = bytes_per_s << 3;
+    in_units(bytes_per_s << 3, 1000, "")
+}
+
+/// The same with `-iec`.
+pub fn rate_text_iec(bytes_per_s: u64) -> String {
+    in_units(bytes_per_s << 3, 1024, "i")
+}
+
+fn in_units(mut rate: u64, kilo: u64, suffix: &str) -> String {
     let units = ["", "K", "M", "G", "T"];
     let mut unit = 0;
-    while unit < units.len() - 1 && rate >= 1000 && (rate.is_multiple_of(1000) || rate >= 1_000_000) {
-        rate /= 1000;
+    while unit < units.len() - 1 && rate >= kilo && (rate.is_multiple_of(kilo) || rate >= 1000 * kilo) {
+        rate /= kilo;
         unit += 1;
     }
-    format!("{rate}{}bit", units[unit])
+    let suffix = if unit == 0 { "" } else { suffix };
+    format!("{rate}{}{suffix}bit", units[unit])
 }
 
 /// `sprint_size()`.

@@ -1,0 +1,363 @@
+//! In which order commands make the state that was read: u32 gives its root tables numbers in the order in which they are made, links
+//! need their tables, chains are listed in the order in which they came to be. It writes no command itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::line::{Lines, Why};
+use super::{Import, Step};
+use crate::host::tc::{
+    Chain, Change, Filter, Lacking, Node, PARENT_EGRESS, PARENT_INGRESS, PARENT_ROOT, Place, Qdisc, Snapshot,
+    actions_of,
+};
+use crate::rules::PortMatch;
+use crate::types::{DeviceId, ethertype};
+
+/// The id of the first root table of a qdisc; the others follow.
+const FIRST_ROOT: u32 = 0x800;
+/// How many numbers that nothing has now are passed over by prios that are made and deleted.
+const GAP_MAX: u32 = 256;
+
+/// The commands for a snapshot.
+#[must_use]
+pub fn plan(snapshot: &Snapshot) -> Import {
+    let mut work = Work {
+        snapshot,
+        lines: Lines { links: &snapshot.links },
+        out: Import { netns: snapshot.netns.clone(), ..Import::default() },
+    };
+    work.out.left_out.extend(snapshot.unread.iter().map(ToString::to_string));
+    work.actions();
+    for qdisc in &snapshot.qdiscs {
+        work.qdisc(qdisc);
+    }
+    work.out
+}
+
+/// All records of one prio of one chain.
+struct Prio<'a> {
+    head: &'a Place,
+    /// u32: its root table.
+    root: Option<u32>,
+    records: Vec<&'a Filter>,
+}
+
+struct Work<'a> {
+    snapshot: &'a Snapshot,
+    lines: Lines<'a>,
+    out: Import,
+}
+
+impl<'a> Work<'a> {
+    fn step(&mut self, change: Change, words: String) {
+        self.out.steps.push(Step { change, words });
+    }
+
+    fn leave_out(&mut self, place: &Place, why: &dyn std::fmt::Display) {
+        let Place { device, parent, chain, prio, protocol, kind, handle } = place;
+        let hook = self.lines.hook(*device, *parent).unwrap_or_else(|_| "a device".to_owned());
+        let protocol = crate::tc::words::protocol(*protocol);
+        self.out
+            .left_out
+            .push(format!("{hook} protocol {protocol} pref {prio} {kind} chain {chain} handle {handle:#x}: {why}"));
+    }
+
+    /// Actions that were made by themselves: they stay when filters go.
+    fn actions(&mut self) {
+        let held = self.snapshot.filters.iter().flat_map(|f| actions_of(&f.node)).filter(|a| a.refs > a.binds);
+        let mut known = BTreeSet::new();
+        for action in held.chain(&self.snapshot.free_actions) {
+            if !known.insert((action.kind.clone(), action.index)) {
+                continue;
+            }
+            match self.lines.free_action(action) {
+                Ok(words) => self.step(Change::Action(action.clone()), words),
+                Err(why) => self.out.left_out.push(format!("the action {} index {}: {why}", action.kind, action.index)),
+            }
+        }
+    }
+
+    fn qdisc(&mut self, qdisc: &Qdisc) {
+        let hooks: Vec<u32> = match qdisc.kind.as_str() {
+            "ingress" => vec![PARENT_INGRESS],
+            "clsact" => vec![PARENT_INGRESS, PARENT_EGRESS],
+            _ if qdisc.parent == PARENT_ROOT => vec![qdisc.handle],
+            // What is below a root qdisc only queues.
+            _ => return,
+        };
+        let prios: Vec<Prio<'a>> = hooks.iter().flat_map(|parent| self.prios(qdisc.device, *parent)).collect();
+        let has_chains = self.snapshot.chains.iter().any(|c| c.device == qdisc.device && hooks.contains(&c.parent));
+        if prios.is_empty() && !has_chains && qdisc.parent == PARENT_ROOT {
+            return;
+        }
+        match self.lines.qdisc(qdisc) {
+            Ok(words) => self.step(Change::Qdisc(qdisc.clone()), words),
+            Err(why) => {
+                self.out.left_out.push(format!("a {} qdisc: it has {why}", qdisc.kind));
+                return;
+            }
+        }
+        let blocks = hooks.iter().zip(qdisc.blocks).filter(|(_, block)| *block != 0);
+        for (_, block) in blocks {
+            let device = self.snapshot.links.key(qdisc.device);
+            self.out
+                .left_out
+                .push(format!("{device}: import does not read shared blocks, and its filters are in block {block}"));
+        }
+        let mut explicit: Vec<&Chain> = hooks.iter().flat_map(|parent| self.chains(qdisc.device, *parent)).collect();
+        self.filters(prios, &mut explicit);
+        self.make_chains(&mut explicit, None);
+    }
+
+    /// Chains without a filter, which a command must have made, and those with a template; the last first.
+    fn chains(&self, device: DeviceId, parent: u32) -> Vec<&'a Chain> {
+        let snapshot = self.snapshot;
+        let is_explicit = |chain: &&Chain| {
+            let of_chain =
+                |f: &Filter| (f.place.device, f.place.parent, f.place.chain) == (device, parent, chain.index);
+            // Chain 0 is listed also where nobody made it.
+            let by_itself = chain.index == 0 || snapshot.filters.iter().any(of_chain);
+            (chain.device, chain.parent) == (device, parent) && (chain.template.is_some() || !by_itself)
+        };
+        snapshot.chains.iter().filter(is_explicit).collect()
+    }
+
+    /// Makes the explicit chains of a hook that the kernel lists before the chain of `next`, and that one; all without one.
+    fn make_chains(&mut self, explicit: &mut Vec<&'a Chain>, next: Option<&Place>) {
+        let all = &self.snapshot.chains;
+        let rank = |parent: u32, index: u32| all.iter().position(|c| (c.parent, c.index) == (parent, index));
+        let is_due = |chain: &&Chain| {
+            next.is_none_or(|next| {
+                let hook = (chain.device, chain.parent) == (next.device, next.parent);
+                hook && rank(chain.parent, chain.index) <= rank(next.parent, next.chain)
+            })
+        };
+        let (due, rest): (Vec<&Chain>, Vec<&Chain>) = explicit.iter().partition(|chain| is_due(chain));
+        *explicit = rest;
+        for chain in due {
+            match self.lines.chain(chain) {
+                Ok(words) => self.step(Change::Chain(chain.clone()), words),
+                Err(why) => self.out.left_out.push(format!("chain {}: {why}", chain.index)),
+            }
+        }
+    }
+
+    /// The prios of a hook, chain by chain as the kernel lists them.
+    fn prios(&self, device: DeviceId, parent: u32) -> Vec<Prio<'a>> {
+        let mut prios: Vec<Prio<'a>> = Vec::new();
+        for filter in self.snapshot.filters.iter().filter(|f| (f.place.device, f.place.parent) == (device, parent)) {
+            let place = &filter.place;
+            let known = prios.iter_mut().find(|p| (p.head.chain, p.head.prio) == (place.chain, place.prio));
+            match known {
+                Some(prio) => prio.records.push(filter),
+                None => prios.push(Prio { head: place, root: None, records: vec![filter] }),
+            }
+        }
+        prios
+    }
+
+    /// The filters of a qdisc, and before them the chains that are older.
+    fn filters(&mut self, mut prios: Vec<Prio<'a>>, explicit: &mut Vec<&'a Chain>) {
+        prios.iter_mut().for_each(|prio| self.find_root(prio));
+        prios.retain(|prio| prio.head.kind != "u32" || prio.root.is_some());
+        sort_roots(&mut prios);
+        let roots: BTreeSet<u32> = prios.iter().filter_map(|p| p.root).collect();
+        let mut fillers = Fillers::new(&prios);
+        let mut later = Vec::new();
+        let mut tables = Tables { known: roots.clone(), made: Vec::new() };
+        for prio in &prios {
+            self.make_chains(explicit, Some(prio.head));
+            match prio.root {
+                Some(root) => {
+                    self.fill(prio.head, root, &mut fillers);
+                    self.tables(prio, Some(root), &mut tables);
+                    tables.made.push(prio.head);
+                    later.extend(self.root_nodes(prio, root));
+                }
+                None => self.plain(prio),
+            }
+        }
+        for prio in prios.iter().filter(|p| p.root.is_some()) {
+            self.tables(prio, None, &mut tables);
+        }
+        later.extend(self.table_nodes(&prios, &roots));
+        for (filter, root) in later {
+            self.filter(filter, root);
+        }
+        for place in fillers.made {
+            self.filler(&place, false);
+        }
+    }
+
+    fn find_root(&mut self, prio: &mut Prio<'a>) {
+        let head = prio.head;
+        let same =
+            |p: &Place| (p.device, p.parent, p.chain, p.prio) == (head.device, head.parent, head.chain, head.prio);
+        match self.snapshot.roots.iter().find(|(place, _)| same(place)) {
+            Some((_, Ok(root))) => prio.root = Some(*root),
+            Some((place, Err(lacking))) => self.leave_out(place, &format!("it is not known {lacking}")),
+            None => {}
+        }
+    }
+
+    /// Makes prios until the next root table gets this number.
+    fn fill(&mut self, head: &Place, root: u32, fillers: &mut Fillers) {
+        let ahead = root.saturating_sub(fillers.next);
+        if root < FIRST_ROOT || ahead > GAP_MAX {
+            self.out.notes.push(format!("pref {}: its root table {root:x} gets another number", head.prio));
+            fillers.next += 1;
+            return;
+        }
+        for _ in 0..ahead {
+            let Some(prio) = fillers.free.pop_last() else { break };
+            let place = Place { chain: 0, prio, protocol: ethertype::ALL, handle: 0, ..head.clone() };
+            self.filler(&place, true);
+            fillers.made.push(place);
+        }
+        fillers.next = root + 1;
+    }
+
+    fn filler(&mut self, place: &Place, make: bool) {
+        let (words, change) = if make {
+            (self.lines.head(place), Change::Filter(Filter { place: place.clone(), node: Node::Head }))
+        } else {
+            (self.lines.drop_prio(place), Change::DropPrio(place.clone()))
+        };
+        match words {
+            Ok(words) => self.step(change, words),
+            Err(why) => self.leave_out(place, &why),
+        }
+    }
+
+    /// The nodes of a root table without a link; those with one are given back, for when all tables are there.
+    fn root_nodes(&mut self, prio: &Prio<'a>, root: u32) -> Vec<(&'a Filter, bool)> {
+        let of_root = |f: &&&Filter| !matches!(f.node, Node::Head | Node::U32Table(_)) && f.place.handle >> 20 == root;
+        let (linked, plain): (Vec<&Filter>, Vec<&Filter>) = prio
+            .records
+            .iter()
+            .filter(of_root)
+            .partition(|f| matches!(&f.node, Node::U32(node) if node.link.is_some()));
+        let before = self.out.filters;
+        let mut plain = plain.into_iter();
+        // The first that can be said makes the table; without one it is made empty.
+        for filter in plain.by_ref() {
+            self.filter(filter, true);
+            if self.out.filters > before {
+                break;
+            }
+        }
+        if self.out.filters == before {
+            let place = Place { handle: 0, ..prio.head.clone() };
+            self.filler(&place, true);
+        }
+        plain.for_each(|filter| self.filter(filter, true));
+        linked.into_iter().map(|filter| (filter, true)).collect()
+    }
+
+    /// Filters of another kind than u32.
+    fn plain(&mut self, prio: &Prio<'a>) {
+        let nodes: Vec<&Filter> = prio.records.iter().copied().filter(|f| f.node != Node::Head).collect();
+        if nodes.is_empty() && !matches!(prio.head.kind.as_str(), "flower" | "matchall") {
+            let lacking = Lacking(format!("the classifier {}", prio.head.kind));
+            self.leave_out(prio.head, &Why::Lacking(lacking));
+        }
+        let masks: BTreeSet<String> = nodes.iter().filter_map(|f| mask_of(&f.node)).collect();
+        if masks.len() > 1 {
+            let pref = prio.head.prio;
+            self.out.notes.push(format!(
+                "pref {pref} flower compares by {} masks, and the kernel does not say which is the oldest: taken by handle",
+                masks.len()
+            ));
+        }
+        nodes.into_iter().for_each(|filter| self.filter(filter, false));
+    }
+
+    fn filter(&mut self, filter: &Filter, root: bool) {
+        let mut notes = Vec::new();
+        match self.lines.filter(filter, root, &mut notes) {
+            Ok(words) => {
+                self.out.filters += 1;
+                self.out.notes.append(&mut notes);
+                self.step(Change::Filter(filter.clone()), words);
+            }
+            Err(why) => self.leave_out(&filter.place, &why),
+        }
+    }
+
+    /// The tables that `divisor` made for a prio's number, the oldest first; only those that are older than a root table.
+    fn tables(&mut self, prio: &Prio<'a>, older_than: Option<u32>, tables: &mut Tables<'a>) {
+        // They are made under a prio of that number that is there already.
+        let Some(home) = tables.made.iter().copied().find(|head| head.prio == prio.head.prio) else { return };
+        for record in prio.records.iter().rev() {
+            let Node::U32Table(buckets) = record.node else { continue };
+            let id = record.place.handle >> 20;
+            if older_than == Some(id) {
+                return;
+            }
+            if !tables.known.insert(id) {
+                continue;
+            }
+            let place = Place { handle: record.place.handle, ..home.clone() };
+            match self.lines.table(&place, buckets) {
+                Ok(words) => self.step(Change::Filter(Filter { place, node: record.node.clone() }), words),
+                Err(why) => self.leave_out(&place, &why),
+            }
+        }
+    }
+
+    /// The nodes of those tables, each once.
+    fn table_nodes(&self, prios: &[Prio<'a>], roots: &BTreeSet<u32>) -> Vec<(&'a Filter, bool)> {
+        let records = prios.iter().filter(|p| p.root.is_some()).flat_map(|p| p.records.iter().copied());
+        let of_table =
+            |f: &&Filter| !matches!(f.node, Node::Head | Node::U32Table(_)) && !roots.contains(&(f.place.handle >> 20));
+        let nodes: BTreeMap<u32, &Filter> = records.filter(of_table).map(|f| (f.place.handle, f)).collect();
+        nodes.into_values().map(|filter| (filter, false)).collect()
+    }
+}
+
+/// Which u32 tables of a qdisc are there, roots included, and which prios.
+struct Tables<'a> {
+    known: BTreeSet<u32>,
+    made: Vec<&'a Place>,
+}
+
+/// Which bits a flower filter compares.
+fn mask_of(node: &Node) -> Option<String> {
+    let Node::Flower(flower) = node else { return None };
+    let key = &flower.key;
+    let port = |port: PortMatch| match port {
+        PortMatch::Masked(_, mask) => Some(mask),
+        PortMatch::Range(..) => None,
+    };
+    let layers = (key.eth_type.is_some(), key.ip_proto.is_some(), key.src_mac.map(|p| p.1), key.dst_mac.map(|p| p.1));
+    let ipv4 = (key.src_ipv4.map(|p| p.1), key.dst_ipv4.map(|p| p.1));
+    let ipv6 = key.addresses6().map(|address| address.map(|p| p.1));
+    let upper = (key.src_port.map(port), key.dst_port.map(port), key.tcp_flags.map(|p| p.1));
+    Some(format!("{layers:?} {ipv4:?} {ipv6:?} {upper:?}"))
+}
+
+/// Puts the u32 prios into the order of their root tables; the others stay where they are.
+fn sort_roots(prios: &mut [Prio<'_>]) {
+    let places: Vec<usize> = (0..prios.len()).filter(|at| prios[*at].root.is_some()).collect();
+    // A selection sort: prios are few, and stay in place where they are sorted already.
+    for (first, at) in places.iter().enumerate() {
+        let least = places[first..].iter().copied().min_by_key(|place| prios[*place].root);
+        prios.swap(*at, least.unwrap_or(*at));
+    }
+}
+
+/// Prios that only take up numbers of root tables.
+struct Fillers {
+    /// The number that the next root table gets.
+    next: u32,
+    made: Vec<Place>,
+    /// Numbers of prios that no filter has.
+    free: BTreeSet<u16>,
+}
+
+impl Fillers {
+    fn new(prios: &[Prio<'_>]) -> Self {
+        let taken: BTreeSet<u16> = prios.iter().map(|p| p.head.prio).collect();
+        let free = (1..=u16::MAX).rev().filter(|prio| !taken.contains(prio)).take(GAP_MAX as usize * 4).collect();
+        Self { next: FIRST_ROOT, made: Vec::new(), free }
+    }
+}
