@@ -17,7 +17,7 @@ pub fn describe(instance: &ActionInstance, names: &dyn Fn(DeviceId) -> String) -
         Action::Skbmod(a) => action::skbmod::text(a),
         Action::Csum(a) => action::csum::text(a),
         Action::Pedit(a) => action::pedit::text(a) + &action::pedit::keys_text(a),
-        Action::Vlan(a) => action::vlan::text(a),
+        Action::Vlan(a) => action::vlan::text(a, false),
         Action::Nat(a) => action::nat::text(a),
         Action::Police(a) => {
             return one_line(&action::police::text(a, instance.index, (1, 1), &ListOptions::default()));

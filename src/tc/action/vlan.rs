@@ -167,12 +167,13 @@ fn finish(op: &str, reading: &Reading, start: usize) -> Result<VlanOp, TcError> 
     })
 }
 
-/// What stands between `action order N: ` and the index.
+/// What stands between `action order N: ` and the index; `numeric`: the protocol as a number.
 #[must_use]
-pub fn text(vlan: &Vlan) -> String {
+pub fn text(vlan: &Vlan, numeric: bool) -> String {
     let mut out = format!("vlan  {}", vlan.op.as_str());
     let mut tag = |id: u16, tpid: u16, priority: Option<u8>| {
-        let _ = write!(out, " id {id} protocol {}", proto::link_name(tpid));
+        let name = if numeric { format!("[{tpid}]") } else { proto::link_name(tpid) };
+        let _ = write!(out, " id {id} protocol {name}");
         if let Some(priority) = priority {
             let _ = write!(out, " priority {priority}");
         }

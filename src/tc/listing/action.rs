@@ -20,7 +20,7 @@ impl Source<'_> {
     /// The text of action number `order`: of a filter (`bound`), or by itself; without a number: of the old word `police`.
     pub(super) fn action_text(&self, order: Option<usize>, state: &ActionState, bound: bool, out: &mut String) {
         if self.options.brief {
-            self.brief_action(order.unwrap_or_default(), state, out);
+            self.brief_action(order.unwrap_or_default(), state, bound, out);
             return;
         }
         self.action_body(order, state, out);
@@ -42,7 +42,7 @@ impl Source<'_> {
     }
 
     /// `-br` (`tcf_action_dump_terse()`): a policer does not even tell its kind then.
-    fn brief_action(&self, order: usize, state: &ActionState, out: &mut String) {
+    fn brief_action(&self, order: usize, state: &ActionState, bound: bool, out: &mut String) {
         let kind = match &state.action {
             Action::Police(_) => String::new(),
             Action::Gact(_)
@@ -55,7 +55,10 @@ impl Source<'_> {
             | Action::Nat(_)
             | Action::Simple(_) => format!("{} ", state.action.kind()),
         };
-        let mut text = format!("\n\taction order {order}: {kind}\t index {}\n", state.index);
+        let mut text = format!("\n\taction order {order}: {kind}");
+        if !bound {
+            let _ = writeln!(text, "\t index {}", state.index);
+        }
         if self.options.stats {
             text.push_str("\tAction statistics:\n");
             text.push_str(&self.statistics(state));
@@ -73,7 +76,7 @@ impl Source<'_> {
             Action::Skbmod(a) => (skbmod::text(a), true),
             Action::Csum(a) => (csum::text(a), false),
             Action::Pedit(a) => (pedit::text(a), true),
-            Action::Vlan(a) => (vlan::text(a), false),
+            Action::Vlan(a) => (vlan::text(a, self.options.numeric), false),
             Action::Nat(a) => (nat::text(a), false),
             Action::Police(a) => (police::text(a, state.index, (state.refs(), state.binds), self.options), false),
             Action::Simple(a) => (simple::text(a), true),
@@ -133,8 +136,10 @@ impl Source<'_> {
             map.insert("kind".to_owned(), state.action.kind().into());
         }
         if self.options.brief {
-            map.insert("index".to_owned(), state.index.into());
+            map.extend((!bound).then(|| ("index".to_owned(), state.index.into())));
             map.extend(self.options.stats.then(|| ("stats".to_owned(), self.json_statistics(state))));
+            let cookie = state.extras.as_ref().and_then(|e| e.cookie.as_deref());
+            map.extend(cookie.map(|c| ("cookie".to_owned(), hex(c).into())));
             return Value::Object(map);
         }
         match &state.action {

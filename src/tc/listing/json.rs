@@ -163,7 +163,7 @@ impl Source<'_> {
         let mut map = Map::new();
         map.insert("handle".to_owned(), entry.handle.into());
         let (classid_word, keys, counts_hits) = match &entry.body {
-            Body::Flower { .. } if self.options.brief => ("classid", None, false),
+            Body::Flower { .. } if self.options.brief => ("classid", Some(json!({})), false),
             Body::Flower { written, .. } => ("classid", Some(flower::json(written)), false),
             Body::Matchall | Body::U32 { .. } | Body::Fw { .. } | Body::Basic { .. } => ("flowid", None, true),
         };

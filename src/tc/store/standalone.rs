@@ -139,7 +139,8 @@ impl Store {
         options: &ListOptions,
         counters: &dyn CounterSource,
     ) -> String {
-        let Some(kind) = KINDS.iter().find(|k| **k == kind) else { return String::new() };
+        let none = || if options.json { "[]\n".to_owned() } else { String::new() };
+        let Some(kind) = KINDS.iter().find(|k| **k == kind) else { return none() };
         let recent = |slot: &ActionSlot| {
             let state = self.actions.get(*slot);
             let used = counters.word(state.counters + ActionWord::LAST_USED).max(state.installed_ms);
@@ -148,7 +149,7 @@ impl Store {
         let slots: Vec<ActionSlot> =
             self.actions.of_kind(netns, kind).into_iter().map(|(_, slot)| slot).filter(recent).collect();
         if slots.is_empty() {
-            return String::new();
+            return none();
         }
         self.list_actions(&slots, (slots.len(), 0), options, counters, &Clock { now_ms: self.now_ms })
     }

@@ -7,9 +7,9 @@ mod config;
 mod control;
 mod frames;
 mod grammar;
+mod grammar_actions;
 mod pcap;
 mod state;
-mod words;
 
 /// A target's name and its function.
 pub type Target = (&'static str, fn(&[u8]));
