@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use viscum::lab::shell;
 
-use crate::support::forwarder::{Forwarder, text, viscum};
+use crate::support::forwarder::{Forwarder, command, text, viscum};
 use crate::support::left;
 use crate::support::testbed::{Namespaces, sh, turn};
 use crate::support::traffic::{Counter, send_numbers, tcp_both_ways};
@@ -105,7 +105,7 @@ fn rules_change_while_it_runs() {
         std::thread::sleep(Duration::from_millis(600));
         assert_eq!(arrive(50), 50, "{mode}: it is up again");
         std::fs::write(file.path(), RULES.replace("198.18.0.2/32", "198.18.0.77/32")).unwrap();
-        forwarder.ask(&["reload"]);
+        forwarder.ask(&["reload", &file.path().display().to_string()]);
         assert_eq!(arrive(20), 0, "{mode}: other rules");
         forwarder.stop();
     }
@@ -125,7 +125,9 @@ fn a_change_under_load_loses_nothing_and_counts_all() {
                 "tc filter add dev left parent ffff: prio {} protocol arp u32 match u8 0 0 at 0 action drop",
                 n + 10
             );
-            forwarder.ask(&line.split_whitespace().collect::<Vec<_>>());
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let added = command(Some(MIDDLE), &words).env("VISCUM_SOCKET", forwarder.socket()).output().unwrap();
+            assert!(added.status.success(), "{mode}: {}", text(&added.stderr));
             std::thread::sleep(Duration::from_millis(50));
         }
         sending.join().unwrap();

@@ -228,7 +228,7 @@ fn xdp_forwarding_of_all_actions_agrees_with_the_interpreter() {
 
 #[test]
 fn tc_forwarding_of_all_actions_agrees_with_the_interpreter() {
-    random_rulesets(Stage::Tc(Direction::Ingress), 13, 300, true);
+    random_rulesets(Stage::Tc(Direction::Ingress), 13, 120, true);
 }
 
 #[test]
