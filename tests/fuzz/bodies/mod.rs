@@ -7,7 +7,6 @@ mod config;
 mod control;
 mod frames;
 mod grammar;
-mod grammar_actions;
 mod pcap;
 mod state;
 
