@@ -9,6 +9,7 @@ mod frames;
 mod grammar;
 mod pcap;
 mod state;
+mod words;
 
 /// A target's name and its function.
 pub type Target = (&'static str, fn(&[u8]));

@@ -10,7 +10,7 @@ use viscum::tc::{
 };
 
 use super::choices::Choices;
-use super::grammar;
+use super::{grammar, words};
 
 /// Enough for every interplay, and few enough that a run stays short.
 const COMMANDS_MAX: usize = 24;
@@ -115,7 +115,7 @@ fn look(store: &mut Store) {
             let _no_such_place = say(store, &format!("{options} filter show dev {place}"));
             let _no_such_place = say(store, &format!("{options} chain show dev {place}"));
         }
-        for kind in grammar::ACTIONS {
+        for kind in words::ACTIONS {
             let _no_such_kind = say(store, &format!("{options} actions ls action {kind}"));
         }
         let _refused = say(store, &format!("{options} qdisc show"));
