@@ -52,7 +52,8 @@ pub fn assert_nothing(before: &str) {
         if Instant::now() > deadline {
             let old: Vec<&str> = before.lines().collect();
             let added: Vec<&str> = now.lines().filter(|l| !old.contains(l)).collect();
-            panic!("something was left or changed:\n{}", added.join("\n"));
+            let gone: Vec<&str> = old.into_iter().filter(|l| !now.lines().any(|n| n == *l)).collect();
+            panic!("something was left or changed:\n{}\nand what is gone:\n{}", added.join("\n"), gone.join("\n"));
         }
         std::thread::sleep(Duration::from_millis(50));
     }
