@@ -262,8 +262,8 @@ impl Store {
     ) -> Option<String> {
         let source = Source { store: self, options, counters, clock };
         let parent = place.0.shared_index.is_none().then_some(parent);
-        let labels =
-            Labels { block: place.0.shared_index, device: None, parent, protocol: true, prio: true, chain: true };
+        // tc knows which block it asked for, and does not say it again.
+        let labels = Labels { block: None, device: None, parent, protocol: true, prio: true, chain: true };
         if options.json {
             let list = Value::Array(vec![source.one_json(&labels, place, chain, proto, handle)?]);
             return Some(if options.pretty { format!("{list:#}\n") } else { format!("{list}\n") });

@@ -149,6 +149,12 @@ pub fn check_class(kind: &str, options: &Options, minor: u32) -> Result<(), TcEr
     }
 }
 
+/// Whether options of a qdisc of this kind can be changed (`change` of its operations).
+#[must_use]
+pub fn can_change(kind: &str) -> bool {
+    !matches!(kind, "drr" | "htb" | "qfq")
+}
+
 /// tc says no more than this when a qdisc is refused.
 #[must_use]
 pub fn refused(text: &str, hint: impl Into<String>) -> TcError {

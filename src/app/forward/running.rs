@@ -258,6 +258,8 @@ impl Running {
     pub fn forget_gone(&mut self, store: &mut Arc<Store>) -> bool {
         let keys: Vec<DeviceKey> = store.states().map(|(_, key, _)| key.clone()).collect();
         let mut forgotten = false;
+        // What is known of a device without state is not of the one that may have its name next.
+        self.seen.retain(|key, _| keys.contains(key));
         for key in keys.into_iter().filter(|key| self.state_only || !self.of_files.contains(key)) {
             let now = host::link::identity(&key);
             let same = self.seen.get(&key).is_none_or(|seen| now.as_ref() == Some(seen));

@@ -217,7 +217,10 @@ fn command_of(args: &mut Args<'_>, kind: FieldKind, mut field: Template, keys: &
     if field.len > 4 && field.retain != u32::MAX {
         return Err(Bad::silent());
     }
-    // tc fills such a field with what the word says of its first four bytes (`parse_cmd()`).
+    // tc fills such a field with what the word says of its first four bytes (`parse_cmd()`), and keeps nothing of it (`pack_mac()`).
+    if matches!(kind, FieldKind::Mac | FieldKind::Ipv6) {
+        field.key.mask = 0;
+    }
     let value = match (value, kind) {
         (PedValue::Number(number), FieldKind::Mac) => {
             let first = if number == 0 { 0 } else { 0xff };

@@ -103,7 +103,10 @@ impl Store {
             blocks: [None; 2],
             qdisc: Some(qdisc),
         };
-        let mut rows: Vec<Row<'a>> = state.root.iter().chain(&state.children).map(row).collect();
+        // As they are in the kernel's hash of the device: by bucket, the last first (`hash_32()` of the handle to 4 bits).
+        let mut below: Vec<&Qdisc> = state.children.iter().rev().collect();
+        below.sort_by_key(|q| q.handle.wrapping_mul(0x61c8_8647) >> 28);
+        let mut rows: Vec<Row<'a>> = state.root.iter().chain(below).map(row).collect();
         let hooks = state.ingress.map(IngressKind::as_str).map(|kind| Row {
             device,
             kind,

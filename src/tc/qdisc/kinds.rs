@@ -17,6 +17,8 @@ pub(super) enum Unit {
     Rate,
     /// Microseconds.
     Time,
+    /// The same, kept by the kernel in ticks of 4 ms (`CONFIG_HZ=250`), rounded up.
+    Ticks,
     /// The same, kept by the kernel in units of 1024 ns.
     CodelTime,
     /// Nanoseconds.
@@ -41,7 +43,7 @@ pub(super) struct Kind {
     pub bare: bool,
 }
 
-use Unit::{Bytes, CodelTime, Hex, Nanoseconds, Packets, Plain, PlainBytes, Rate, Seconds, Time};
+use Unit::{Bytes, CodelTime, Hex, Nanoseconds, Packets, Plain, PlainBytes, Rate, Seconds, Ticks, Time};
 
 const KINDS: &[Kind] = &[
     Kind { name: "pfifo", fields: &[Field("limit", Packets, Some(1000))], flags: &[], bare: true },
@@ -58,7 +60,7 @@ const KINDS: &[Kind] = &[
             Field("initial_quantum", PlainBytes, Some(15_140)),
             Field("maxrate", Rate, None),
             Field("low_rate_threshold", Rate, Some(68_750)),
-            Field("refill_delay", Time, Some(40_000)),
+            Field("refill_delay", Ticks, Some(40_000)),
             Field("timer_slack", Nanoseconds, Some(10_000)),
             Field("horizon", Time, Some(10_000_000)),
         ],
@@ -169,7 +171,7 @@ impl Unit {
             Plain | Packets | Seconds => "a number",
             Bytes | PlainBytes => "a size, like 10k",
             Rate => "a rate, like 10mbit",
-            Time | CodelTime | Nanoseconds => "a time, like 10ms",
+            Time | Ticks | CodelTime | Nanoseconds => "a time, like 10ms",
             Hex => "a number in hex",
         }
     }
@@ -180,6 +182,7 @@ impl Unit {
             Bytes | PlainBytes => size(text).map(u64::from),
             Rate => rate(text),
             Time | CodelTime => time_us(text),
+            Ticks => time_us(text).map(|us| us.div_ceil(4000) * 4000),
             Nanoseconds => time_us(text).map(|us| us.saturating_mul(1000)),
             Hex => get_u32(text, 16).map(u64::from),
         }
@@ -192,7 +195,7 @@ impl Unit {
             Bytes => size_text(u32::try_from(value).unwrap_or(u32::MAX)),
             PlainBytes => format!("{value}b"),
             Rate => rate_text(value),
-            Time => time_text(value),
+            Time | Ticks => time_text(value),
             CodelTime => time_text(codel_us(value)),
             Nanoseconds => time_text(value / 1000),
             Seconds => format!("{value}sec"),
@@ -203,7 +206,7 @@ impl Unit {
 
     pub fn json(self, value: u64) -> Value {
         match self {
-            Plain | Packets | Bytes | PlainBytes | Rate | Time | Nanoseconds | Seconds => value.into(),
+            Plain | Packets | Bytes | PlainBytes | Rate | Time | Ticks | Nanoseconds | Seconds => value.into(),
             CodelTime => codel_us(value).into(),
             Hex => self.text(value).into(),
         }

@@ -119,7 +119,12 @@ impl Options {
         let has = |name: &str| self.numbers.iter().any(|(n, _)| *n == name);
         if kind.name == "tbf" && !(has("limit") || has("lat")) && has("rate") && has("burst") {
             let text = "tbf: either \"limit\" or \"latency\" is required.";
-            return Err(TcError::parse(text, args.position(), "say latency 50ms"));
+            let usage = [
+                "Usage: ... tbf limit BYTES burst BYTES[/BYTES] rate KBPS [ mtu BYTES[/BYTES] ]",
+                "\t[ peakrate KBPS ] [ latency TIME ] [ overhead BYTES ] [ linklayer TYPE ]",
+            ];
+            let error = TcError::parse(text, args.position(), "say latency 50ms");
+            return Err(usage.into_iter().fold(error, TcError::then));
         }
         Ok(())
     }
@@ -145,7 +150,9 @@ impl Options {
             && self.map.as_deref().unwrap_or(&PRIO_MAP).iter().all(in_range);
         if kind == "prio" && !good {
             let hint = "2 to 16 bands, and each element of priomap below their number";
-            return Err(TcError::errno("Invalid argument", hint));
+            let mut error = TcError::errno("Invalid argument", hint);
+            error.messages.truncate(1);
+            return Err(error);
         }
         Ok(())
     }
@@ -176,8 +183,8 @@ impl Options {
         };
         let mut parts = Vec::new();
         for at in 0..=known.fields.len() {
-            let flags = known.flags.iter().filter(|(place, f)| *place == at && self.is_on(f));
-            parts.extend(flags.map(|(_, f)| f.0.to_owned()));
+            let flags = known.flags.iter().filter(|(place, _)| *place == at).map(|(_, f)| self.shown_flag(f));
+            parts.extend(flags.flatten().map(str::to_owned));
             let Some(field) = known.fields.get(at) else { continue };
             if known.name == "htb" && field.0 == "direct_qlen" && details {
                 parts.push("ver 3.17".to_owned());
@@ -207,10 +214,11 @@ impl Options {
             return Value::Object(map);
         };
         for at in 0..=known.fields.len() {
-            for (_, flag) in known.flags.iter().filter(|(place, f)| *place == at && self.is_on(f)) {
-                let (name, value) = match flag.0 {
+            let flags = known.flags.iter().filter(|(place, _)| *place == at).filter_map(|(_, f)| self.shown_flag(f));
+            for flag in flags {
+                let (name, value) = match flag {
                     "nopacing" => ("pacing", false.into()),
-                    "horizon_drop" => ("horizon_drop", Value::Null),
+                    "horizon_drop" | "horizon_cap" => (flag, Value::Null),
                     name => (name, true.into()),
                 };
                 map.insert(name.to_owned(), value);
@@ -223,6 +231,15 @@ impl Options {
 
     fn is_on(&self, flag: &Flag) -> bool {
         self.flags.iter().find(|(name, _)| *name == flag.0).map_or(flag.2, |(_, on)| *on)
+    }
+
+    /// The word that is shown for a flag: of one both words are.
+    fn shown_flag(&self, flag: &Flag) -> Option<&'static str> {
+        match (self.is_on(flag), flag.1) {
+            (true, _) => Some(flag.0),
+            (false, "horizon_cap") => Some(flag.1),
+            (false, _) => None,
+        }
     }
 
     fn value(&self, field: &Field) -> Option<u64> {

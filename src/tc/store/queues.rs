@@ -4,7 +4,7 @@ use super::Store;
 use super::qdiscs::{DeviceState, Qdisc};
 use crate::tc::command::Parent;
 use crate::tc::error::TcError;
-use crate::tc::qdisc::{QdiscCommand, QdiscVerb, check_class, is_known, refused};
+use crate::tc::qdisc::{QdiscCommand, QdiscVerb, can_change, check_class, is_known, refused};
 use crate::types::DeviceId;
 
 impl DeviceState {
@@ -18,7 +18,9 @@ impl DeviceState {
         let missing = || refused("Failed to find specified qdisc", "tc qdisc show lists the handles");
         let (major, minor) = (class.0 & 0xffff_0000, class.0 & 0xffff);
         if major == Parent::INGRESS_QDISC.0 && self.ingress.is_some() {
-            return Err(refused("Specified class not found", "nothing hangs below ingress or clsact"));
+            let mut error = TcError::errno("Operation not supported", "nothing hangs below ingress or clsact");
+            error.messages.truncate(1);
+            return Err(error);
         }
         let parent = self.find_handle(major).ok_or_else(missing)?;
         check_class(&parent.kind, &parent.options, minor)?;
@@ -82,6 +84,10 @@ impl Store {
             return Err(wrong(present));
         }
         let (handle, kind) = (present.handle, present.kind.clone());
+        if !can_change(&kind) {
+            let hint = format!("replace it by another, or delete the {kind} qdisc first");
+            return Err(refused("Change operation not supported by specified qdisc", hint));
+        }
         let mut options = present.options.clone();
         options.merge(&command.options);
         options.check(&kind)?;
