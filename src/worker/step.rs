@@ -76,7 +76,7 @@ impl Engine {
     /// A received frame, to its end in this worker.
     fn forward<const TAPPED: bool>(&mut self, rules: &Rules, lane: Lane, came: Came, mut frame: Frame) {
         if TAPPED {
-            self.taps.receive(came.port, self.ports.bank(came.bank).pool.data(&frame));
+            self.taps.receive(came.port, self.ports.bank(came.bank).pool.data(&frame), frame.offload);
         }
         let cells = self.counts(came.port);
         bump(&cells.rx_frames, 1);
@@ -226,7 +226,7 @@ impl Engine {
             return Err(DropReason::TargetDown);
         };
         if TAPPED {
-            self.taps.send(port, self.ports.bank(came.bank).pool.data(&frame));
+            self.taps.send(port, self.ports.bank(came.bank).pool.data(&frame), frame.offload);
         }
         let sent = if needs_own && bank != came.bank {
             self.hand_copies(port, bank, came, frame)

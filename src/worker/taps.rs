@@ -9,8 +9,8 @@ use crossbeam::queue::ArrayQueue;
 
 use super::clock::monotonic_ns;
 use crate::limits::{TAP_BYTES_MAX, TAP_LEN_MAX, TAP_LEN_MIN, TAPS_MAX};
-use crate::types::{DeviceId, DropReason};
-use crate::wire::Filter;
+use crate::types::{DeviceId, DropReason, Offload};
+use crate::wire::{Filter, checksum};
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Watch {
     }
 
     /// A copy, if the frame is wanted and there is room.
-    fn record(&self, interface: usize, outgoing: bool, frame: &[u8]) -> Option<Record> {
+    fn record(&self, interface: usize, outgoing: bool, frame: &[u8], offload: Offload) -> Option<Record> {
         if (outgoing && !self.outgoing) || !self.filter.matches(frame) {
             return None;
         }
@@ -119,6 +119,7 @@ impl Watch {
         };
         let kept = frame.len().min(bytes.len());
         bytes[..kept].copy_from_slice(&frame[..kept]);
+        complete(&mut bytes[..kept], frame.len(), offload);
         let time_ns = monotonic_ns();
         let fate = Fate::Sent(None);
         Some(Record {
@@ -201,8 +202,8 @@ impl Tapping {
     }
 
     /// A frame came in; [`Tapping::end`] must follow.
-    pub fn receive(&mut self, port: usize, frame: &[u8]) {
-        open(&self.taps, &mut self.received, port, false, frame);
+    pub fn receive(&mut self, port: usize, frame: &[u8], offload: Offload) {
+        open(&self.taps, &mut self.received, (port, false), frame, offload);
     }
 
     /// What became of the frame that came in.
@@ -211,8 +212,8 @@ impl Tapping {
     }
 
     /// A frame is handed to a port; [`Tapping::sent`] must follow.
-    pub fn send(&mut self, port: usize, frame: &[u8]) {
-        open(&self.taps, &mut self.outgoing, port, true, frame);
+    pub fn send(&mut self, port: usize, frame: &[u8], offload: Offload) {
+        open(&self.taps, &mut self.outgoing, (port, true), frame, offload);
     }
 
     /// Whether the port took it.
@@ -222,10 +223,27 @@ impl Tapping {
     }
 }
 
-fn open(taps: &[Tap], list: &mut Vec<(usize, Record)>, port: usize, outgoing: bool, frame: &[u8]) {
+/// A checksum that is left to the device is completed in the copy, as it is on the wire. That of a super-frame, and one of a frame that
+/// is not kept whole, stays as it is.
+fn complete(copy: &mut [u8], len: usize, offload: Offload) {
+    let Offload { checksum: Some(partial), gso: None } = offload else { return };
+    if copy.len() == len {
+        if let Some(start) = len.checked_sub(partial.covers as usize) {
+            let _completed = checksum::complete_at(copy, start as u16, partial.field);
+        }
+    }
+}
+
+fn open(
+    taps: &[Tap],
+    list: &mut Vec<(usize, Record)>,
+    (port, outgoing): (usize, bool),
+    frame: &[u8],
+    offload: Offload,
+) {
     for (index, tap) in taps.iter().take(TAPS_MAX).enumerate() {
         if let Some(interface) = tap.interfaces.get(port).copied().flatten() {
-            list.extend(tap.watch.record(interface, outgoing, frame).map(|record| (index, record)));
+            list.extend(tap.watch.record(interface, outgoing, frame, offload).map(|record| (index, record)));
         }
     }
 }
@@ -254,9 +272,9 @@ mod tests {
         taps.set(vec![Tap { watch: Arc::clone(&watch), interfaces: Box::new([None, Some(0)]) }]);
         tapping.look(&taps);
         let mut frame = |port, bytes: &[u8]| {
-            tapping.receive(port, bytes);
+            tapping.receive(port, bytes, Offload::NONE);
             tapping.end(Fate::LeftToKernel, 7);
-            tapping.send(port, bytes);
+            tapping.send(port, bytes, Offload::NONE);
             tapping.sent(Err(DropReason::TxFull));
         };
         frame(0, &[9; 9]);

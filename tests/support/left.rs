@@ -41,18 +41,35 @@ pub fn programs() -> String {
     list.lines().filter(|l| l.contains("name viscum")).map(|l| format!("{l}\n")).collect()
 }
 
+/// What the reader of a tap asks the kernel for, as `ethtool -k` names it.
+const TAP_OFFLOADS: [&str; 4] = ["tx-checksum", "tcp-segmentation-offload", "tx-tcp", "tx-udp"];
+
+/// As [`assert_nothing`], but for the offloads of taps, which nobody is left to put back.
+pub fn assert_nothing_but_tap_offloads(before: &str) {
+    wait(before, &|text| {
+        let offload = |l: &&str| TAP_OFFLOADS.iter().any(|name| l.trim_start().starts_with(name));
+        text.lines().filter(|l| !offload(l)).map(|l| format!("{l}\n")).collect()
+    });
+}
+
 /// Waits until all is as before: the kernel frees programs a little later than their holders end.
 pub fn assert_nothing(before: &str) {
+    wait(before, &str::to_owned);
+}
+
+fn wait(before: &str, of: &dyn Fn(&str) -> String) {
+    let before = &of(before);
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
-        let now = state();
-        if now == before {
+        let now = of(&state());
+        if now == *before {
             return;
         }
         if Instant::now() > deadline {
             let old: Vec<&str> = before.lines().collect();
             let added: Vec<&str> = now.lines().filter(|l| !old.contains(l)).collect();
-            panic!("something was left or changed:\n{}", added.join("\n"));
+            let gone: Vec<&str> = old.into_iter().filter(|l| !now.lines().any(|n| n == *l)).collect();
+            panic!("something was left or changed:\n{}\nand what is gone:\n{}", added.join("\n"), gone.join("\n"));
         }
         std::thread::sleep(Duration::from_millis(50));
     }
