@@ -8,7 +8,7 @@ use super::code::{self, COUNT_ENTRIES, DUPLICATES, FLOW_WORDS, FRAMES, LATE, REO
 use super::programs::load;
 use super::times::{BUCKETS, histogram, middle};
 use crate::host::netns::in_namespace;
-use crate::sys::bpf::{Kind, Link, Mode, WordsMap};
+use crate::sys::bpf::{Error, Kind, Link, Mode, WordsMap};
 
 /// Where frames end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -44,11 +44,21 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Attaches a sink whose counts are zero.
+    /// Attaches a sink whose counts are zero. Where the path has a program of its own at the far end already (`--mode xdp` puts one
+    /// there that passes everything), a sink in XDP goes behind it, to the ingress hook.
     ///
     /// # Errors
     /// [`MeasureError::Program`].
     pub fn attach(bed: &Bed, kind: SinkKind, flows: u32) -> Result<Self, MeasureError> {
+        match (Self::attach_at(bed, kind, flows), kind) {
+            (Err(MeasureError::Program(Error::Busy { .. })), SinkKind::Xdp) => {
+                Self::attach_at(bed, SinkKind::Stack, flows)
+            }
+            (result, _) => result,
+        }
+    }
+
+    fn attach_at(bed: &Bed, kind: SinkKind, flows: u32) -> Result<Self, MeasureError> {
         let counts = WordsMap::new(c"viscum_arrived", 1, COUNT_ENTRIES)?;
         let memory = WordsMap::new(c"viscum_flows", FLOW_WORDS, flows)?;
         let program_kind = match kind {
