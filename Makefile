@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh Debian 12 machine with a Rust toolchain: `make demo` and `make test`.
 
-BUILD_PACKAGES = clang llvm m4 libelf-dev zlib1g-dev pkg-config make gcc libc6-dev
+BUILD_PACKAGES = clang llvm m4 libelf-dev zlib1g-dev libpcap-dev pkg-config make gcc libc6-dev
 RUN_PACKAGES   = iproute2 procps ethtool iputils-ping iperf3 tesseract-ocr fonts-dejavu-core
 TEST_PACKAGES  = tshark bpftool util-linux python3
 BENCH_PACKAGES = dpdk-dev

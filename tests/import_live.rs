@@ -125,6 +125,32 @@ fn u32_hash_tables_links_and_both_hooks_come_back() {
 }
 
 #[test]
+fn chains_keep_the_order_in_which_they_came() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new("c");
+    place.add("qdisc add dev d0 clsact");
+    // They are listed as 3, 0, 7, 2; what made 3 and 0 is gone.
+    for words in [
+        "add dev d0 ingress prio 1 protocol ip chain 3 u32 match u32 1 1 at 0",
+        "add dev d0 ingress prio 2 protocol ip u32 match u32 2 2 at 0",
+        "add dev d0 ingress prio 3 protocol ip chain 7 u32 match u32 7 7 at 0",
+        "add dev d0 ingress prio 4 protocol ip chain 2 u32 match u32 3 3 at 0",
+        "add dev d0 ingress prio 5 protocol ip chain 7 u32 match u32 4 4 at 0",
+        "add dev d0 ingress prio 6 protocol ip u32 match u32 5 5 at 0",
+        "add dev d0 ingress prio 7 protocol ip chain 3 u32 match u32 6 6 at 0",
+        "del dev d0 ingress prio 1 chain 3",
+        "del dev d0 ingress prio 2",
+    ] {
+        place.add(&format!("filter {words}"));
+    }
+    let (code, script) = imported(&place, &[]);
+    assert_eq!(code, 0, "{script}");
+    assert_same_state(&place, &script);
+}
+
+#[test]
 fn what_import_does_not_read_is_a_comment_and_exit_code_3() {
     if !is_root() {
         return;

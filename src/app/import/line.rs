@@ -73,7 +73,7 @@ impl Lines<'_> {
     /// `filter add …` up to the kind.
     fn start(&self, place: &Place) -> Result<String, Unsayable> {
         let hook = self.hook(place.device, place.parent)?;
-        let chain = if place.chain == 0 { String::new() } else { format!(" chain {}", place.chain) };
+        let chain = chain_words(place.chain);
         Ok(format!("filter add {hook} protocol {} pref {}{chain}", words::protocol(place.protocol), place.prio))
     }
 
@@ -87,7 +87,8 @@ impl Lines<'_> {
     }
 
     pub(super) fn drop_prio(&self, place: &Place) -> Result<String, Unsayable> {
-        Ok(format!("filter del {} pref {}", self.hook(place.device, place.parent)?, place.prio))
+        let chain = chain_words(place.chain);
+        Ok(format!("filter del {} pref {}{chain}", self.hook(place.device, place.parent)?, place.prio))
     }
 
     /// A filter; `root`: its table is the root of its prio. With notes about what the words do not say.
@@ -147,6 +148,10 @@ impl Lines<'_> {
         }
         Ok(out)
     }
+}
+
+fn chain_words(chain: u32) -> String {
+    if chain == 0 { String::new() } else { format!(" chain {chain}") }
 }
 
 fn u32_words(node: &U32) -> Result<String, Why> {

@@ -166,9 +166,18 @@ impl<'a> Work<'a> {
         let mut tables = Tables { known: roots.clone(), made: Vec::new() };
         for prio in &prios {
             self.make_chains(explicit, Some(prio.head));
+            let older = self.older_chains(prio.head, &prios, &fillers);
+            if let Some(root) = prio.root {
+                self.fill(prio.head, root, &older, &mut fillers);
+            }
+            fillers.chains.insert((prio.head.parent, prio.head.chain));
+            if let Some(late) = older.iter().find(|index| !fillers.chains.contains(&(prio.head.parent, **index))) {
+                self.out
+                    .notes
+                    .push(format!("chain {late} is listed behind chain {}, which is younger", prio.head.chain));
+            }
             match prio.root {
                 Some(root) => {
-                    self.fill(prio.head, root, &mut fillers);
                     self.tables(prio, Some(root), &mut tables);
                     tables.made.push(prio.head);
                     later.extend(self.root_nodes(prio, root));
@@ -199,19 +208,34 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Makes prios until the next root table gets this number.
-    fn fill(&mut self, head: &Place, root: u32, fillers: &mut Fillers) {
+    /// The chains that the kernel lists before the chain of `head`, and whose first filter comes only later: a filter that is gone made
+    /// them. Without those that are there already.
+    fn older_chains(&self, head: &Place, prios: &[Prio<'a>], fillers: &Fillers) -> Vec<u32> {
+        let of_hook = self.snapshot.chains.iter().filter(|c| (c.device, c.parent) == (head.device, head.parent));
+        let before = of_hook.map(|c| c.index).take_while(|index| *index != head.chain);
+        let comes_later = |index: &u32| prios.iter().any(|p| p.head.parent == head.parent && p.head.chain == *index);
+        before.filter(comes_later).filter(|index| !fillers.chains.contains(&(head.parent, *index))).collect()
+    }
+
+    fn add_filler(&mut self, head: &Place, chain: u32, fillers: &mut Fillers) {
+        let Some(prio) = fillers.free.pop_last() else { return };
+        let place = Place { chain, prio, protocol: ethertype::ALL, handle: 0, ..head.clone() };
+        self.filler(&place, true);
+        fillers.chains.insert((head.parent, chain));
+        fillers.made.push(place);
+    }
+
+    /// Makes prios until the next root table gets this number; the first in chains that are older than that of `head`.
+    fn fill(&mut self, head: &Place, root: u32, older: &[u32], fillers: &mut Fillers) {
         let ahead = root.saturating_sub(fillers.next);
         if root < FIRST_ROOT || ahead > GAP_MAX {
             self.out.notes.push(format!("pref {}: its root table {root:x} gets another number", head.prio));
             fillers.next += 1;
             return;
         }
-        for _ in 0..ahead {
-            let Some(prio) = fillers.free.pop_last() else { break };
-            let place = Place { chain: 0, prio, protocol: ethertype::ALL, handle: 0, ..head.clone() };
-            self.filler(&place, true);
-            fillers.made.push(place);
+        let chains = older.iter().copied().chain(std::iter::repeat(head.chain));
+        for chain in chains.take(ahead as usize) {
+            self.add_filler(head, chain, fillers);
         }
         fillers.next = root + 1;
     }
@@ -352,12 +376,14 @@ struct Fillers {
     made: Vec<Place>,
     /// Numbers of prios that no filter has.
     free: BTreeSet<u16>,
+    /// The chains that have a prio already: hook and number.
+    chains: BTreeSet<(u32, u32)>,
 }
 
 impl Fillers {
     fn new(prios: &[Prio<'_>]) -> Self {
         let taken: BTreeSet<u16> = prios.iter().map(|p| p.head.prio).collect();
         let free = (1..=u16::MAX).rev().filter(|prio| !taken.contains(prio)).take(GAP_MAX as usize * 4).collect();
-        Self { next: FIRST_ROOT, made: Vec::new(), free }
+        Self { next: FIRST_ROOT, made: Vec::new(), free, chains: BTreeSet::new() }
     }
 }

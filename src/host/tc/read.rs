@@ -151,11 +151,12 @@ impl Snapshot {
         }
     }
 
-    /// Keeps those that no filter holds.
+    /// Keeps those that were made by themselves and that no filter holds. One of a filter that goes just now is listed without its filter.
     fn add_free(&mut self, actions: Vec<BoundAction>) {
         let held: BTreeSet<(String, u32)> =
             self.filters.iter().flat_map(|f| actions_of(&f.node)).map(|a| (a.kind.clone(), a.index)).collect();
-        self.free_actions.extend(actions.into_iter().filter(|a| !held.contains(&(a.kind.clone(), a.index))));
+        let is_free = |a: &BoundAction| a.refs > a.binds && !held.contains(&(a.kind.clone(), a.index));
+        self.free_actions.extend(actions.into_iter().filter(is_free));
     }
 
     /// Where filters can be: the hooks of `ingress` and `clsact`, and root qdiscs with a handle.
