@@ -164,14 +164,14 @@ impl<'a> Work<'a> {
         let mut fillers = Fillers::new(&prios);
         let mut later = Vec::new();
         let mut tables = Tables { known: roots.clone(), made: Vec::new() };
-        for prio in &prios {
+        for (at, prio) in prios.iter().enumerate() {
             self.make_chains(explicit, Some(prio.head));
-            let older = self.older_chains(prio.head, &prios, &fillers);
             if let Some(root) = prio.root {
-                self.fill(prio.head, root, &older, &mut fillers);
+                self.fill(&prios[at..], root, &mut fillers);
             }
+            let late = self.older_chains(prio.head, &prios, &fillers.chains);
             fillers.chains.insert((prio.head.parent, prio.head.chain));
-            if let Some(late) = older.iter().find(|index| !fillers.chains.contains(&(prio.head.parent, **index))) {
+            if let Some(late) = late.first() {
                 self.out
                     .notes
                     .push(format!("chain {late} is listed behind chain {}, which is younger", prio.head.chain));
@@ -210,11 +210,11 @@ impl<'a> Work<'a> {
 
     /// The chains that the kernel lists before the chain of `head`, and whose first filter comes only later: a filter that is gone made
     /// them. Without those that are there already.
-    fn older_chains(&self, head: &Place, prios: &[Prio<'a>], fillers: &Fillers) -> Vec<u32> {
+    fn older_chains(&self, head: &Place, prios: &[Prio<'a>], made: &BTreeSet<(u32, u32)>) -> Vec<u32> {
         let of_hook = self.snapshot.chains.iter().filter(|c| (c.device, c.parent) == (head.device, head.parent));
         let before = of_hook.map(|c| c.index).take_while(|index| *index != head.chain);
         let comes_later = |index: &u32| prios.iter().any(|p| p.head.parent == head.parent && p.head.chain == *index);
-        before.filter(comes_later).filter(|index| !fillers.chains.contains(&(head.parent, *index))).collect()
+        before.filter(comes_later).filter(|index| !made.contains(&(head.parent, *index))).collect()
     }
 
     fn add_filler(&mut self, head: &Place, chain: u32, fillers: &mut Fillers) {
@@ -225,17 +225,27 @@ impl<'a> Work<'a> {
         fillers.made.push(place);
     }
 
-    /// Makes prios until the next root table gets this number; the first in chains that are older than that of `head`.
-    fn fill(&mut self, head: &Place, root: u32, older: &[u32], fillers: &mut Fillers) {
+    /// Makes prios until the next root table, that of the first of `rest`, gets this number. The first of them in those chains that
+    /// have to be there before a younger one comes.
+    fn fill(&mut self, rest: &[Prio<'a>], root: u32, fillers: &mut Fillers) {
+        let head = rest[0].head;
         let ahead = root.saturating_sub(fillers.next);
         if root < FIRST_ROOT || ahead > GAP_MAX {
             self.out.notes.push(format!("pref {}: its root table {root:x} gets another number", head.prio));
             fillers.next += 1;
             return;
         }
-        let chains = older.iter().copied().chain(std::iter::repeat(head.chain));
-        for chain in chains.take(ahead as usize) {
-            self.add_filler(head, chain, fillers);
+        if ahead > 0 {
+            let mut places = Vec::new();
+            let mut made = fillers.chains.clone();
+            for prio in rest {
+                let older = self.older_chains(prio.head, rest, &made);
+                made.extend(older.iter().map(|chain| (prio.head.parent, *chain)));
+                made.insert((prio.head.parent, prio.head.chain));
+                places.extend(older.into_iter().map(|chain| (prio.head, chain)));
+            }
+            let places = places.into_iter().chain(std::iter::repeat((head, head.chain)));
+            places.take(ahead as usize).for_each(|(head, chain)| self.add_filler(head, chain, fillers));
         }
         fillers.next = root + 1;
     }
