@@ -105,11 +105,10 @@ fn switched_under_load(way: Way) {
     let (edge, cloud) = load.end();
     assert!(cloud.len() > 1000 && edge.len() > 5000, "{} at the edge, {} at the cloud", edge.len(), cloud.len());
     // One stretch of numbers went to the cloud.
-    let strays = in_flight(way);
-    let at_cloud = cloud[strays]..=cloud[cloud.len() - 1 - strays];
-    let between = edge.iter().filter(|n| at_cloud.contains(n)).count();
-    assert!(between <= strays, "edge and cloud were not taken in turns: {between} frames at the edge in between");
     let lost = lost(count, &edge, &cloud);
+    let at_cloud = cloud[0]..=cloud[cloud.len() - 1];
+    let between: Vec<&u64> = edge.iter().filter(|n| at_cloud.contains(n)).collect();
+    assert!(between.is_empty(), "{way:?}: edge and cloud were not taken in turns: {between:?} at the edge in between");
     let after = forwarder.packets(&["eth0", "ingress"]);
     eprintln!(
         "   {} at the edge, {} at the cloud, lost {lost:?}; {received} before the reload, {after} after",
@@ -121,10 +120,10 @@ fn switched_under_load(way: Way) {
     forwarder.stop();
 }
 
-/// How many datagrams may be in flight in the instants of three changes, and be lost or go by the rules of before. An XDP program hands each frame to one or the other; with
-/// AF_PACKET the socket and the program that drops behind it change one after the other.
+/// How many datagrams may be in flight in the instants of three changes, and be lost. An XDP program hands each frame to one or the other;
+/// with AF_PACKET it is not known which program, the old or the new one, drops behind the tap what comes while one replaces the other.
 fn in_flight(way: Way) -> usize {
-    if way.mode == "af-packet" { 3 * 5 * PER_MS as usize } else { 0 }
+    if way.mode == "af-packet" { 3 * PER_MS as usize } else { 0 }
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl AfPacket {
     }
 
     /// As `Port::receive`. Without a free chunk it leaves frames in the ring, where nothing is lost until that is full.
-    pub fn receive(&mut self, pool: &mut FramePool, into: &mut Batch) {
+    pub fn receive(&mut self, pool: &mut FramePool, until: i64, into: &mut Batch) {
         let slot_count = self.ring.rx_slot_count();
         if slot_count == 0 || !self.open {
             return;
@@ -96,6 +96,9 @@ impl AfPacket {
                 }
                 return;
             };
+            if slot.header.stamp_ns() > until {
+                return;
+            }
             let taken = match afpacket_rx::content(&slot) {
                 Content::Own => Ok(None),
                 Content::Here { start, end } => copy(&slot, start, end, pool).map(Some),

@@ -83,7 +83,7 @@ fn receive(port: &mut Port, pool: &mut FramePool, mut enough: impl FnMut(&[u8]) 
     let mut done = false;
     while !done {
         assert!(Instant::now() < end, "the frames did not arrive; {:?}", port.stats());
-        port.receive(pool, &mut batch);
+        port.receive(pool, i64::MAX, &mut batch);
         while let Some(frame) = batch.pop() {
             let mut wire = Wire::of(frame);
             while let Some(piece) = wire.next(pool) {
@@ -252,7 +252,7 @@ fn super_frames_cross_a_veth_whole_with_and_without_a_tag() {
         let (mut batch, mut got) = (Batch::new(), Vec::new());
         while got.len() < 6 {
             assert!(Instant::now() < end, "{} frames; {:?}", got.len(), port.stats());
-            port.receive(&mut pool, &mut batch);
+            port.receive(&mut pool, i64::MAX, &mut batch);
             while let Some(frame) = batch.pop() {
                 if is_ours(pool.data(&frame)) {
                     got.push((pool.data(&frame).to_vec(), frame.offload));

@@ -136,6 +136,18 @@ impl FramePool {
         Ok(frame)
     }
 
+    /// A copy of one of its own frames, with what that leaves to the device.
+    ///
+    /// # Errors
+    /// As [`FramePool::alloc_for`].
+    pub fn alloc_duplicate(&mut self, frame: &Frame) -> Result<Frame, DropReason> {
+        // By way of a buffer of its own: that happens only while rules change.
+        let bytes = self.data(frame).to_vec();
+        let mut copy = self.alloc_copy(&bytes)?;
+        copy.offload = frame.offload;
+        Ok(copy)
+    }
+
     /// Whether the frame is in a large chunk.
     #[must_use]
     pub(super) fn is_large(&self, frame: &Frame) -> bool {

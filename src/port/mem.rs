@@ -10,7 +10,8 @@ use crate::types::{DropReason, Offload};
 /// Frames to be received, and frames that were transmitted, as bytes.
 #[derive(Debug)]
 pub struct Mem {
-    incoming: VecDeque<(Vec<u8>, Offload)>,
+    /// With the stamps of their receipt.
+    incoming: VecDeque<(i64, Vec<u8>, Offload)>,
     outgoing: VecDeque<Vec<u8>>,
     stats: PortStats,
     open: bool,
@@ -30,7 +31,12 @@ impl Mem {
 
     /// Adds a frame of which the sender left something to the device.
     pub fn push_offloaded(&mut self, bytes: &[u8], offload: Offload) {
-        self.incoming.push_back((bytes.to_vec(), offload));
+        self.incoming.push_back((0, bytes.to_vec(), offload));
+    }
+
+    /// Adds a frame that was received at that time, in ns since 1970.
+    pub fn push_stamped(&mut self, stamp_ns: i64, bytes: &[u8]) {
+        self.incoming.push_back((stamp_ns, bytes.to_vec(), Offload::NONE));
     }
 
     /// Takes the oldest transmitted frame.
@@ -38,9 +44,9 @@ impl Mem {
         self.outgoing.pop_front()
     }
 
-    pub(super) fn receive(&mut self, pool: &mut FramePool, into: &mut Batch) {
-        while !into.is_full() {
-            let Some((bytes, offload)) = self.incoming.pop_front() else { return };
+    pub(super) fn receive(&mut self, pool: &mut FramePool, until: i64, into: &mut Batch) {
+        while !into.is_full() && self.incoming.front().is_some_and(|(stamp, ..)| *stamp <= until) {
+            let Some((_, bytes, offload)) = self.incoming.pop_front() else { return };
             match pool.alloc_copy(&bytes) {
                 Ok(mut frame) => {
                     frame.offload = offload;

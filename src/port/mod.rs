@@ -51,13 +51,14 @@ pub enum Port {
 }
 
 impl Port {
-    /// Takes up to a burst of received frames. Never blocks; what goes wrong is counted.
-    pub fn receive(&mut self, pool: &mut FramePool, into: &mut Batch) {
+    /// Takes up to a burst of received frames. Never blocks; what goes wrong is counted. A packet socket keeps those that were stamped
+    /// later than `until` (ns since 1970), and what is behind them; sockets of other kinds know no stamps.
+    pub fn receive(&mut self, pool: &mut FramePool, until: i64, into: &mut Batch) {
         match self {
             Self::AfXdp(port) => port.receive(pool, into),
-            Self::AfPacket(port) => port.receive(pool, into),
+            Self::AfPacket(port) => port.receive(pool, until, into),
             Self::Tap(port) => port.receive(pool, into),
-            Self::Mem(port) => port.receive(pool, into),
+            Self::Mem(port) => port.receive(pool, until, into),
         }
     }
 

@@ -83,7 +83,7 @@ fn mem_hands_out_what_was_pushed_and_keeps_what_was_sent() {
     mem.push(b"abc");
     mem.push(&[0; 65]);
     let (mut port, mut batch) = (Port::Mem(mem), Batch::new());
-    port.receive(&mut pool, &mut batch);
+    port.receive(&mut pool, i64::MAX, &mut batch);
     let frame = batch.pop().unwrap();
     assert!(batch.is_empty());
     port.transmit(&mut pool, frame).unwrap();
@@ -190,7 +190,7 @@ fn receive_all(
     let deadline = Instant::now() + Duration::from_secs(1);
     let (mut batch, mut count) = (Batch::new(), 0);
     while count < wanted && Instant::now() < deadline {
-        port.receive(pool, &mut batch);
+        port.receive(pool, i64::MAX, &mut batch);
         while let Some(frame) = batch.pop() {
             count += 1;
             each(pool, frame);

@@ -86,6 +86,14 @@ pub struct Tpacket2Hdr {
     pub padding: [u8; 4],
 }
 
+impl Tpacket2Hdr {
+    /// Time of receipt, in ns since 1970.
+    #[must_use]
+    pub const fn stamp_ns(&self) -> i64 {
+        self.sec as i64 * 1_000_000_000 + self.nsec as i64
+    }
+}
+
 /// Where `sll_pkttype` stands in a receive slot: `sockaddr_ll` follows the header, `TPACKET_ALIGN(sizeof(struct tpacket2_hdr))`.
 pub const PKTTYPE_OFFSET: usize = size_of::<Tpacket2Hdr>() + offset_of!(libc::sockaddr_ll, sll_pkttype);
 /// `TPACKET2_HDRLEN`.

@@ -13,3 +13,10 @@ pub fn monotonic_ns() -> i64 {
     let now = now.expect("every Linux has CLOCK_MONOTONIC");
     (now.tv_sec() * 1_000_000_000 + now.tv_nsec()).max(1)
 }
+
+/// Nanoseconds since 1970, as the kernel stamps frames.
+#[must_use]
+pub(super) fn real_ns() -> i64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_REALTIME).expect("every Linux has CLOCK_REALTIME");
+    now.tv_sec() * 1_000_000_000 + now.tv_nsec()
+}

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::buckets::AllTokens;
 use super::cells::Cells;
+use super::seam::Seam;
 use crate::plan::{HookIndex, Plan};
 use crate::types::{DeviceId, MacAddr};
 
@@ -55,6 +56,8 @@ pub struct Generation {
     pub plan: Arc<Plan>,
     /// By the number of the worker's port; a port without one receives nothing under these rules.
     pub lanes: Box<[Option<Lane>]>,
+    /// By the number of the worker's port: when the program of its device was replaced, for a port that the kernel has every frame of as well.
+    pub seams: Box<[Option<Arc<Seam>>]>,
     /// By [`DeviceId`].
     pub egress: Box<[Egress]>,
     /// By [`DeviceId`]: whether the device is up; a thread of the control plane keeps it true.
@@ -73,6 +76,7 @@ impl Generation {
             id: 0,
             plan: Arc::clone(plan),
             lanes: Box::default(),
+            seams: Box::default(),
             egress: Box::default(),
             up: Arc::new([]),
             cells: Cells::new(0),
@@ -84,6 +88,11 @@ impl Generation {
     #[must_use]
     pub fn lane(&self, port: usize) -> Option<Lane> {
         self.lanes.get(port).copied().flatten()
+    }
+
+    /// When the program behind a port was replaced by that of these rules.
+    pub(super) fn seam(&self, port: usize) -> Option<&Seam> {
+        self.seams.get(port)?.as_deref()
     }
 
     /// Where a frame for this device goes.

@@ -240,15 +240,6 @@ impl Pool {
         self.wait(|cells| cells.generation.load(Ordering::Acquire) >= id)
     }
 
-    /// Tells every worker that the kernel's programs are now in accord with these rules: what an AF_PACKET tap sees from now
-    /// on is left to the kernel, or not, by them.
-    pub fn switch(&self, id: u64) {
-        for worker in &self.workers {
-            worker.shared.switched.store(id, Ordering::Release);
-            worker.shared.wake();
-        }
-    }
-
     /// Tells every worker that frames steered under older rules are all handled, and waits until those are forgotten.
     ///
     /// # Errors
@@ -316,7 +307,6 @@ fn spawn(
     let shared = Arc::new(Shared {
         rules: ArcSwap::from_pointee(rules),
         settled: AtomicU64::new(0),
-        switched: AtomicU64::new(0),
         stop: AtomicBool::new(false),
         wake: crossings[index].wake(),
         cells: Arc::clone(&cells),
@@ -325,6 +315,7 @@ fn spawn(
         letters,
     });
     let engine = Engine {
+        has_backlog: false,
         ports: Ports::default(),
         batch: Batch::new(),
         cells,

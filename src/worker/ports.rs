@@ -91,10 +91,10 @@ impl Ports {
         Some((&mut one.as_mut()?.pool, &mut other.as_mut()?.pool))
     }
 
-    /// Takes a burst from a port; the bank that the frames are in, `None` if there is no such port.
-    pub fn receive(&mut self, at: usize, into: &mut Batch) -> Option<usize> {
+    /// Takes a burst from a port, as [`Port::receive`]; the bank that the frames are in, `None` if there is no such port.
+    pub fn receive(&mut self, at: usize, until: i64, into: &mut Batch) -> Option<usize> {
         let (slot, pool) = self.with_pool(at)?;
-        slot.port.receive(pool, into);
+        slot.port.receive(pool, until, into);
         Some(slot.bank)
     }
 

@@ -29,6 +29,8 @@ const ROUNDS_PER_CLOCK: u32 = 32;
 
 /// How long a worker that was told to stop goes on with frames that keep coming (an AF_PACKET tap never runs dry).
 const LAST_ROUNDS: Duration = Duration::from_millis(50);
+/// Rounds after a change of rules in which a full ring is looked at for what the old programs steered: more than its bursts.
+const LAST_BURSTS: u32 = 1024;
 
 /// What a worker and its owner share.
 #[derive(Debug)]
@@ -37,8 +39,6 @@ pub struct Shared {
     pub rules: ArcSwap<Generation>,
     /// The generation before which no frame can be under way any more; the worker then forgets the rules before.
     pub settled: AtomicU64,
-    /// The generation that the programs in the kernel are in accord with.
-    pub switched: AtomicU64,
     /// Told to stop.
     pub stop: AtomicBool,
     /// Ends a sleep.
@@ -80,7 +80,7 @@ pub enum Idle {
 
 /// Runs until [`Shared::stop`]; then what is in the rings is handled first, and every frame is taken back.
 pub(super) fn run(mut engine: Engine, shared: &Shared, letters: &Receiver<Letter>, idle: Idle) -> Ended {
-    let mut rules = Rules { current: shared.rules.load_full(), previous: None, switched: true };
+    let mut rules = Rules { current: shared.rules.load_full(), previous: None, patience: 0 };
     shared.cells.generation.store(rules.current.id, Ordering::Release);
     let mut last_work = Instant::now();
     let mut last_publish = last_work;
@@ -91,7 +91,7 @@ pub(super) fn run(mut engine: Engine, shared: &Shared, letters: &Receiver<Letter
         engine.now_ms = engine.now_ns as u64 / 1_000_000;
         engine.taps.look(&shared.taps);
         let worked = engine.step(&rules);
-        take_new_rules(&mut rules, shared);
+        take_new_rules(&mut rules, shared, engine.has_backlog);
         if shared.mail.load(Ordering::Acquire) && shared.mail.swap(false, Ordering::AcqRel) {
             letters.try_iter().for_each(|letter| engine.act_on(letter));
         }
@@ -138,17 +138,20 @@ pub struct Ended {
     pub outstanding: usize,
 }
 
-fn take_new_rules(rules: &mut Rules, shared: &Shared) {
+fn take_new_rules(rules: &mut Rules, shared: &Shared, has_backlog: bool) {
     let newest = shared.rules.load();
     if newest.id != rules.current.id {
         let newest = arc_swap::Guard::into_inner(newest);
         rules.previous = Some(std::mem::replace(&mut rules.current, newest));
-        rules.switched = false;
+        rules.patience = LAST_BURSTS;
         shared.cells.generation.store(rules.current.id, Ordering::Release);
     }
-    rules.switched = rules.switched || shared.switched.load(Ordering::Acquire) >= rules.current.id;
     if rules.previous.is_some() && shared.settled.load(Ordering::Acquire) >= rules.current.id {
-        rules.previous = None;
+        // What the old programs steered is in the rings by now. They are empty, or all of it was looked at, when this many bursts are done.
+        rules.patience = if has_backlog { rules.patience.saturating_sub(1) } else { 0 };
+        if rules.patience == 0 {
+            rules.previous = None;
+        }
     }
     if rules.previous.is_none() && shared.cells.settled.load(Ordering::Relaxed) != rules.current.id {
         shared.cells.settled.store(rules.current.id, Ordering::Release);

@@ -79,6 +79,15 @@ impl Staging {
         self.ready.pop_front()
     }
 
+    /// Forgets the copies that were made and not sent.
+    pub fn discard(&mut self) {
+        while let Some(ready) = self.next() {
+            self.done(ready);
+        }
+        self.lost = Default::default();
+        self.any_lost = false;
+    }
+
     pub fn done(&mut self, ready: Ready) {
         self.free.push(ready.copy.0);
     }

@@ -7,6 +7,7 @@ use super::crossing::{Crossed, Crossing};
 use super::generation::{Egress, Generation, Lane, OnPass};
 use super::mail::Leaving;
 use super::ports::{Bank, Ports};
+use super::seam::Decided;
 use super::taps::{Fate, Tapping};
 use crate::plan::{Disposition, Overlimits, Packet};
 use crate::port::{Batch, Frame, Lost, Wire};
@@ -19,8 +20,8 @@ pub(super) struct Rules {
     pub current: Arc<Generation>,
     /// The rules before, until no frame can be under way that they were to handle.
     pub previous: Option<Arc<Generation>>,
-    /// The kernel's programs are in accord with `current`; until then a tap's frames are the old rules'.
-    pub switched: bool,
+    /// Rounds until `previous` is forgotten although rings are full all the time.
+    pub patience: u32,
 }
 
 /// All that a worker's burst touches besides the rules. One thread owns it.
@@ -37,6 +38,8 @@ pub(super) struct Engine {
     pub index: usize,
     /// Who wants to see frames.
     pub taps: Tapping,
+    /// In the last round a port had a full burst: more may wait there.
+    pub has_backlog: bool,
     pub now_ms: u64,
     pub now_ns: i64,
 }
@@ -57,12 +60,14 @@ impl Engine {
 
     fn round<const TAPPED: bool>(&mut self, rules: &Rules) -> bool {
         let mut worked = self.take_crossed::<TAPPED>();
+        self.has_backlog = false;
         for port in 0..self.ports.len() {
             let Some(lane) = rules.current.lane(port) else { continue };
-            let Some(bank) = self.ports.receive(port, &mut self.batch) else { continue };
+            let Some((bank, decided)) = self.receive(rules, port, lane) else { continue };
             worked |= !self.batch.is_empty();
+            self.has_backlog |= self.batch.is_full() || decided != Decided::Now;
             while let Some(frame) = self.batch.pop() {
-                self.forward::<TAPPED>(rules, lane, Came { port, bank }, frame);
+                self.forward::<TAPPED>(rules, lane, Came { port, bank }, decided, frame);
             }
         }
         self.ports.flush();
@@ -73,8 +78,31 @@ impl Engine {
         worked
     }
 
+    /// Takes a burst from a port; the bank that it is in, and who decided about it in the kernel.
+    fn receive(&mut self, rules: &Rules, port: usize, lane: Lane) -> Option<(usize, Decided)> {
+        let (Some(_), OnPass::KernelHasIt, Some(seam)) = (&rules.previous, lane.on_pass, rules.current.seam(port))
+        else {
+            return Some((self.ports.receive(port, i64::MAX, &mut self.batch)?, Decided::Now));
+        };
+        let mut bank = None;
+        for (until, decided) in seam.stretches() {
+            bank = Some((self.ports.receive(port, until, &mut self.batch)?, decided));
+            if !self.batch.is_empty() {
+                break;
+            }
+        }
+        bank
+    }
+
     /// A received frame, to its end in this worker.
-    fn forward<const TAPPED: bool>(&mut self, rules: &Rules, lane: Lane, came: Came, mut frame: Frame) {
+    fn forward<const TAPPED: bool>(
+        &mut self,
+        rules: &Rules,
+        lane: Lane,
+        came: Came,
+        decided: Decided,
+        mut frame: Frame,
+    ) {
         if TAPPED {
             self.taps.receive(came.port, self.ports.bank(came.bank).pool.data(&frame), frame.offload);
         }
@@ -82,8 +110,16 @@ impl Engine {
         bump(&cells.rx_frames, 1);
         bump(&cells.rx_bytes, frame.len() as u64);
         let mut generation = &*rules.current;
-        if let (false, Some(previous), OnPass::KernelHasIt) = (rules.switched, &rules.previous, lane.on_pass) {
-            generation = previous;
+        if let (Some(previous), Decided::Before | Decided::Between) = (&rules.previous, decided) {
+            if decided == Decided::Before {
+                generation = previous;
+            } else if !self.takes(previous, came, &frame) {
+                let fate = self.pass(lane, came, frame);
+                if TAPPED {
+                    self.taps.end(fate, generation.id);
+                }
+                return;
+            }
         }
         let mut verdict = self.classify(generation, came, &mut frame);
         if let (Disposition::Stack { .. }, Some(previous)) = (&verdict, &rules.previous) {
@@ -110,6 +146,17 @@ impl Engine {
         if TAPPED {
             self.taps.end(fate, generation.id);
         }
+    }
+
+    /// Whether the rules take a frame away from the kernel: nothing happens to it, but they count it. False also if it cannot be told now.
+    fn takes(&mut self, generation: &Generation, came: Came, frame: &Frame) -> bool {
+        let pool = &mut self.ports.bank(came.bank).pool;
+        let Ok(mut trial) = pool.alloc_duplicate(frame) else { return false };
+        let verdict = self.classify(generation, came, &mut trial);
+        let Bank { pool, staging } = self.ports.bank(came.bank);
+        pool.free(trial);
+        staging.discard();
+        !matches!(verdict, Disposition::Stack { .. })
     }
 
     /// What the rules make of a frame; it is rewritten, its tag is back, and a verdict to send it on means that it is whole.

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::cells::{PortCells, WorkerCells};
+use super::clock::real_ns;
 use super::crossing::Crossing;
 use super::generation::{Egress, Generation, Lane, OnPass};
 use super::mail::Letter;
 use super::ports::{Bank, Ports, Slot};
+use super::seam::Seam;
 use super::step::{Engine, Rules};
 use crate::limits::FRAME_LEN_MAX;
 use crate::plan::Plan;
@@ -52,6 +54,7 @@ fn generation(id: u64, text: &str, devices: &[&str], on_pass: OnPass) -> Arc<Gen
     Arc::new(Generation {
         id,
         lanes: devices.iter().map(|name| Some(lane(name))).collect(),
+        seams: devices.iter().map(|_| Some(Arc::new(Seam::ahead()))).collect(),
         egress: ruleset.devices.iter().map(egress).collect(),
         up: ruleset.devices.iter().map(|_| AtomicBool::new(true)).collect(),
         cells: Cells::new(ruleset.counter_words),
@@ -78,10 +81,11 @@ impl Bench {
             leaving: Vec::new(),
             index: 0,
             taps: super::taps::Tapping::new(),
+            has_backlog: false,
             now_ms: 5,
             now_ns: 5_000_000,
         };
-        let rules = Rules { current: generation(1, text, devices, on_pass), previous: None, switched: true };
+        let rules = Rules { current: generation(1, text, devices, on_pass), previous: None, patience: 0 };
         Self { engine, rules, devices: devices.iter().map(ToString::to_string).collect() }
     }
 
@@ -141,6 +145,10 @@ fn udp(port: u16) -> Vec<u8> {
 const TAKE_7: &str = "tc qdisc add dev a ingress\ntc filter add dev a parent ffff: prio 1 protocol ip u32 \
     match ip dport 7 0xffff action skbmod set dmac 70:00:00:00:00:00 action mirred egress redirect dev b\n";
 const TAKE_8: &str = "tc qdisc add dev a ingress\ntc filter add dev a parent ffff: prio 1 protocol ip u32 \
+    match ip dport 8 0xffff action mirred egress redirect dev b\n";
+
+const TAKE_7_AND_8: &str = "tc qdisc add dev a ingress\ntc filter add dev a parent ffff: prio 1 protocol ip u32 \
+    match ip dport 7 0xffff action mirred egress redirect dev b\ntc filter add dev a parent ffff: prio 2 protocol ip u32 \
     match ip dport 8 0xffff action mirred egress redirect dev b\n";
 
 #[test]
@@ -207,14 +215,33 @@ fn a_frame_steered_by_the_old_rules_is_forwarded_by_them_until_they_are_forgotte
 }
 
 #[test]
-fn behind_a_tap_the_old_rules_hold_until_the_kernels_program_has_changed() {
+fn behind_a_tap_a_frame_goes_by_the_rules_of_the_program_that_saw_it() {
     let mut bench = Bench::new(TAKE_7, &["a", "b"], OnPass::KernelHasIt);
-    let new = generation(2, TAKE_8, &["a", "b"], OnPass::KernelHasIt);
+    let new = generation(2, TAKE_7_AND_8, &["a", "b"], OnPass::KernelHasIt);
+    let seam = Arc::clone(new.seams[0].as_ref().unwrap());
     bench.rules.previous = Some(std::mem::replace(&mut bench.rules.current, new));
-    bench.rules.switched = false;
-    assert_eq!((bench.one("a", &udp(7)).len(), bench.one("a", &udp(8)).len()), (1, 0));
-    bench.rules.switched = true;
-    assert_eq!((bench.one("a", &udp(7)).len(), bench.one("a", &udp(8)).len()), (0, 1));
+    let sent = |bench: &mut Bench| {
+        while bench.engine.step(&bench.rules) {}
+        bench.balance();
+        std::iter::from_fn(|| bench.mem("b").pop()).map(|frame| frame[37]).collect::<Vec<u8>>()
+    };
+    assert_eq!((bench.one("a", &udp(7)).len(), bench.one("a", &udp(8)).len()), (1, 0), "the old program is there");
+    let early = real_ns();
+    seam.begin();
+    let between = real_ns();
+    bench.mem("a").push_stamped(between, &udp(7));
+    bench.mem("a").push_stamped(between, &udp(8));
+    assert!(sent(&mut bench).is_empty(), "which program saw it will be known when the change has ended");
+    seam.end();
+    let late = real_ns() + 1;
+    bench.mem("a").push_stamped(late, &udp(7));
+    bench.mem("a").push_stamped(late, &udp(8));
+    assert_eq!(sent(&mut bench), [7, 7, 8], "what only one of them takes may be the kernel's");
+    bench.mem("a").push_stamped(early - 1_000_000, &udp(7));
+    bench.mem("a").push_stamped(early - 1_000_000, &udp(8));
+    assert_eq!(sent(&mut bench), [7], "it came before the change, and was in the ring meanwhile");
+    bench.rules.previous = None;
+    assert_eq!((bench.one("a", &udp(7)).len(), bench.one("a", &udp(8)).len()), (1, 1));
 }
 
 #[test]

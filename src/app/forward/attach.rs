@@ -1,6 +1,7 @@
 //! Opening what was chosen: locks, programs, sockets. After an error nothing of it is left: all hangs on file descriptors.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::choice::{Choice, ChoiceError, Wanted, Way, choose};
 use super::inkernel::{check_mixed, forward_device};
@@ -14,6 +15,7 @@ use crate::port::PortError;
 use crate::rules::Ruleset;
 use crate::sys::{bpf, socket::kernel_has_af_xdp};
 use crate::types::DeviceKey;
+use crate::worker::Seam;
 
 /// Why forwarding could not start. Whatever was attached before is gone again.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +120,7 @@ fn attach_link(
         veth: link.kind == "veth",
         queues: 1,
         ports: Vec::new(),
+        seam: Arc::new(Seam::long_ago()),
         way: choice.way,
         reason: choice.reason,
         hold: Hold::Nothing,

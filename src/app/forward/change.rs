@@ -64,10 +64,11 @@ impl Running {
             Some(generation) if !from_zero => generation.tokens.clone(),
             Some(_) | None => AllTokens::default(),
         };
+        self.served[..known].iter_mut().for_each(Served::expect_change);
         let new = Rules { id, ruleset: &ruleset, plan: &plan, up: &self.up, tokens_before: &tokens };
         self.pool.publish(generations(&new, self.pool.workers.len(), &self.served))?;
         self.generation = id;
-        let updated = self.update_programs((changes, known), id, from_zero, rules);
+        let updated = self.update_programs((changes, known), from_zero, rules);
         // Frames that the old programs steered are in the rings by now, and every ring is looked at within this time.
         std::thread::sleep(SETTLING);
         self.pool.settle(id)?;
@@ -207,7 +208,6 @@ impl Running {
     fn update_programs(
         &mut self,
         (changes, known): (Vec<Change>, usize),
-        id: u64,
         from_zero: bool,
         rules: &Runnable,
     ) -> Result<(), ForwardError> {
@@ -215,6 +215,9 @@ impl Running {
         let mut changes = changes.into_iter();
         for (at, device) in self.served.iter_mut().enumerate() {
             let change = changes.next().unwrap_or(Change::None);
+            if at < known {
+                device.seam.begin();
+            }
             if device.has_hooks() {
                 let done = device.commit(change).and_then(|()| device.admit());
                 // A device that has just gone, or lost its program, is looked after by itself: see `tend`.
@@ -224,8 +227,10 @@ impl Running {
             } else {
                 device.detach().iter().for_each(|tally| self.retired.merge(tally, &rules.ruleset));
             }
+            if at < known {
+                device.seam.end();
+            }
         }
-        self.pool.switch(id);
         for device in &mut self.served {
             match &mut device.hold {
                 Hold::Steering(steering) if from_zero => steering.forget(),

@@ -171,7 +171,7 @@ pub fn forget_seen(opened: &mut Opened) {
         opened.ports.iter_mut().filter(|(m, p, _)| m.role == Role::Receive && matches!(p, Port::AfPacket(_)))
     {
         for _ in 0..FORGET_BURSTS_MAX {
-            port.receive(&mut opened.memory, &mut batch);
+            port.receive(&mut opened.memory, i64::MAX, &mut batch);
             if batch.is_empty() {
                 break;
             }
@@ -206,7 +206,8 @@ pub fn generations(rules: &Rules<'_>, workers: usize, served: &[Served]) -> Vec<
         Generation {
             id: rules.id,
             plan: Arc::clone(rules.plan),
-            lanes: lanes(worker, rules, served),
+            lanes: by_port(worker, served, |device| lane(device, rules)),
+            seams: by_port(worker, served, |device| Arc::clone(&device.seam)),
             egress: rules.ruleset.devices.iter().map(egress).collect(),
             up: Arc::clone(rules.up),
             cells: Cells::new(rules.ruleset.counter_words),
@@ -216,15 +217,16 @@ pub fn generations(rules: &Rules<'_>, workers: usize, served: &[Served]) -> Vec<
     (0..workers).map(generation).collect()
 }
 
-fn lanes(worker: usize, rules: &Rules<'_>, served: &[Served]) -> Box<[Option<Lane>]> {
-    let mut lanes = Vec::new();
+/// What a worker's receiving ports have of their devices, by port.
+fn by_port<T>(worker: usize, served: &[Served], of_device: impl Fn(&Served) -> T) -> Box<[Option<T>]> {
+    let mut all = Vec::new();
     for device in served {
         for port in device.ports.iter().filter(|p| p.at.worker == worker && p.role != Role::Transmit) {
-            lanes.resize(lanes.len().max(port.at.slot + 1), None);
-            lanes[port.at.slot] = Some(lane(device, rules));
+            all.resize_with(all.len().max(port.at.slot + 1), || None);
+            all[port.at.slot] = Some(of_device(device));
         }
     }
-    lanes.into()
+    all.into()
 }
 
 fn lane(device: &Served, rules: &Rules<'_>) -> Lane {

@@ -307,14 +307,16 @@ impl Running {
         let all = self.rules.ruleset.devices.iter().cloned().collect();
         if let Ok((ruleset, plan)) = self.rules.with_bypassed(all).compile() {
             let tokens = in_force.first().map(|generation| generation.tokens.clone()).unwrap_or_default();
+            self.served.iter_mut().for_each(Served::expect_change);
             let rules = Rules { id, ruleset: &ruleset, plan: &plan, up: &self.up, tokens_before: &tokens };
             // A worker that does not answer is ended all the same, below.
             let _stuck = self.pool.publish(generations(&rules, self.pool.workers.len(), &self.served));
         }
-        for tally in self.served.iter_mut().flat_map(Served::detach) {
-            self.retired.merge(&tally, &self.rules.ruleset);
+        for served in &mut self.served {
+            served.seam.begin();
+            served.detach().iter().for_each(|tally| self.retired.merge(tally, &self.rules.ruleset));
+            served.seam.end();
         }
-        self.pool.switch(id);
         std::thread::sleep(SETTLING);
         let Self { served, pool, rules, past, mut retired, watching, .. } = self;
         let (ended, outstanding) = pool.stop();

@@ -1,6 +1,7 @@
 //! A device that is served: how, by which ports, with which program, and how the program follows changed rules. It opens nothing.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use super::attach::{AttachError, in_its_namespace};
 use super::choice::{Wanted, Way};
@@ -14,7 +15,7 @@ use crate::host::lock::DeviceLock;
 use crate::rules::Ruleset;
 use crate::sys::bpf;
 use crate::types::{DeviceKey, MacAddr};
-use crate::worker::PortRef;
+use crate::worker::{PortRef, Seam};
 
 /// The program on a device.
 #[derive(Debug)]
@@ -58,6 +59,8 @@ pub struct Served {
     pub queues: usize,
     /// Its ports, of all workers.
     pub ports: Vec<ServedPort>,
+    /// When its program was replaced the last time; for ports of AF_PACKET.
+    pub(super) seam: Arc<Seam>,
     /// The link that is locked for it: its own, or that of the tap that stands in for it.
     pub(super) locked: DeviceKey,
     /// What lets its veth peer take redirected frames.
@@ -188,6 +191,11 @@ impl Served {
             Hold::InKernel(programs) => programs.in_place(),
             Hold::Nothing => true,
         }
+    }
+
+    /// Says that its program will be replaced: for generations of rules that are made from now on.
+    pub fn expect_change(&mut self) {
+        self.seam = Arc::new(Seam::ahead());
     }
 
     /// Takes the program off the device: the kernel has all frames again. What it counted of those that it left to the kernel.
