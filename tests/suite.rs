@@ -16,6 +16,7 @@ mod inkernel;
 mod large;
 mod lifecycle;
 mod live;
+mod probe;
 mod support;
 mod tc;
 mod tidy;

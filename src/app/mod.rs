@@ -6,6 +6,7 @@ pub mod control;
 pub mod explain;
 pub mod forward;
 pub mod import;
+pub mod probe;
 pub mod replay;
 pub mod rules;
 pub mod run;

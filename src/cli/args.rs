@@ -39,6 +39,8 @@ pub enum Command {
     Tc(Tc),
     /// Write the kernel's own tc rules, as they are now, as a rules file.
     Import(Import),
+    /// What this kernel and a device can do, tried for real, and which mode they allow for your rules. Nothing is left of it.
+    Probe(Probe),
     /// Warn about what is legal and surely not meant.
     Check(Check),
     /// What rules do with a frame: each filter, key by key, and each action with what it changed.
@@ -169,6 +171,26 @@ pub struct Import {
     /// This namespace and all that have a name
     #[arg(long, conflicts_with_all = ["netns", "dev"])]
     pub all_netns: bool,
+}
+
+/// `viscum probe`.
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// A device to look at and to try XDP on: some drivers stop traffic for a moment when a program comes or goes [none]
+    #[arg(value_name = "DEV")]
+    pub device: Option<String>,
+    /// Network namespace of the device
+    #[arg(short = 'n', long, value_name = "NETNS")]
+    pub netns: Option<String>,
+    /// Rules to find a mode for; - is the standard input [modes in general]
+    #[arg(long, value_name = "RULES.tc")]
+    pub rules: Vec<PathBuf>,
+    /// Only look at the device, attach nothing to it
+    #[arg(long)]
+    pub passive: bool,
+    /// As JSON
+    #[arg(short = 'j', long)]
+    pub json: bool,
 }
 
 /// `viscum check`.

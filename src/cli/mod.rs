@@ -23,6 +23,7 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => cmd::control::reload(args),
         Command::Tc(args) => cmd::tc::tc(args),
         Command::Import(args) => cmd::import::import(&args),
+        Command::Probe(args) => cmd::probe::probe(&args),
         Command::Check(args) => cmd::check::check(&args),
         Command::Explain(args) => cmd::explain::explain(args),
         Command::Trace(args) => cmd::watch::trace(args),

@@ -27,7 +27,12 @@ impl Capability {
         }
     }
 
-    const fn purpose(self) -> &'static str {
+    /// Those that any part of the program needs.
+    pub const ALL: [Self; 4] = [Self::NetAdmin, Self::NetRaw, Self::SysAdmin, Self::Bpf];
+
+    /// What takes it.
+    #[must_use]
+    pub const fn purpose(self) -> &'static str {
         match self {
             Self::NetAdmin => "attaching programs to devices takes it",
             Self::NetRaw => "raw frames take it",

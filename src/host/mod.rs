@@ -6,6 +6,7 @@ pub mod lock;
 pub mod monitor;
 pub mod netns;
 mod peer;
+pub mod probe;
 pub mod sysctl;
 pub mod tc;
 

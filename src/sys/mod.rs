@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod ethtool;
 pub mod mmap;
 pub mod packet;
 pub mod packet_abi;

@@ -5,6 +5,7 @@ mod change;
 mod choice;
 mod inkernel;
 mod ports;
+mod rank;
 mod running;
 mod served;
 mod status;
@@ -13,7 +14,8 @@ mod watch;
 mod watching;
 
 pub use attach::AttachError;
-pub use choice::{NATIVE_XDP_MTU_MAX, Way};
+pub use choice::{Choice, ChoiceError, NATIVE_XDP_MTU_MAX, Wanted, Way, choose, wanted};
+pub use rank::can_run;
 pub use running::{ForwardError, Running, Stopped};
 pub use served::{Hold, Served};
 pub use status::{AbsentStatus, DeviceStatus, PortStatus, Status, WorkerStatus};

@@ -7,6 +7,7 @@ pub mod explain;
 mod hexdump;
 pub mod import;
 pub mod lab;
+pub mod probe;
 pub mod replay;
 pub mod run;
 pub mod tc;

@@ -15,7 +15,7 @@ mod socket;
 mod u32;
 
 pub use message::{decode_action_dump, decode_chain, decode_filter, decode_qdisc, encode_filter, encode_qdisc};
-pub use probe::{Support, probe_kinds};
+pub use probe::{Support, all_kinds, probe_kinds};
 pub use read::{Snapshot, Subject, actions_of, assemble, read};
 pub use request::{Change, apply, delete_filters};
 pub use socket::{NetlinkError, Socket};

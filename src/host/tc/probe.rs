@@ -7,6 +7,8 @@ use super::{Links, NetlinkError, PARENT_INGRESS, PARENT_INGRESS_QDISC, Place, Qd
 use crate::host::HostError;
 use crate::types::{DeviceId, DeviceKey};
 
+/// Qdiscs with hooks.
+const QDISCS: &[&str] = &["ingress", "clsact"];
 /// Classifiers that Linux has had.
 const CLASSIFIERS: &[&str] = &["u32", "flower", "matchall", "basic", "bpf", "fw", "flow", "route", "cgroup"];
 /// Actions that Linux has had.
@@ -45,6 +47,12 @@ pub struct Support {
     pub said: String,
 }
 
+/// What [`probe_kinds`] tries: `classifier`, `action` or `qdisc`, and its name in tc.
+pub fn all_kinds() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let of = |what, kinds: &'static [&'static str]| kinds.iter().map(move |kind| (what, *kind));
+    of("qdisc", QDISCS).chain(of("classifier", CLASSIFIERS)).chain(of("action", ACTIONS))
+}
+
 /// Tries every kind. Modules that the kernel can load for it are loaded by that, as with tc.
 ///
 /// # Errors
@@ -67,17 +75,17 @@ fn try_all() -> Result<Vec<Support>, NetlinkError> {
     let links = Links { list: vec![(LOOPBACK, DeviceKey::local("lo"))] };
     let mut socket = Socket::new()?;
     let mut found = Vec::new();
-    for kind in ["ingress", "clsact"] {
+    for kind in QDISCS {
         let qdisc = Qdisc {
             device: DeviceId(0),
             handle: 0xffff_0000,
             parent: PARENT_INGRESS_QDISC,
-            kind: kind.to_owned(),
+            kind: (*kind).to_owned(),
             blocks: [0, 0],
         };
         let made = socket.change(Message::NewQdisc, true, &encode_qdisc(&qdisc, &links)?, "a qdisc for the probe");
         found.push(support("qdisc", kind, made)?);
-        if kind == "ingress" && found[0].present {
+        if *kind == "ingress" && found[0].present {
             socket.change(Message::DeleteQdisc, false, &encode_qdisc(&qdisc, &links)?, "to take it away again")?;
         }
     }

@@ -15,7 +15,7 @@ pub use cls::{ClsFilter, remove_leftover};
 pub use link::Link;
 pub use map::{DeviceMap, Map, PerCpuMap, SocketMap, WordMap};
 pub use program::{Kind, Program, TestRun};
-pub use query::{Attached, Mode, xdp_attached};
+pub use query::{Attached, Mode, XdpFeatures, xdp_attached, xdp_features};
 pub use words::WordsMap;
 
 use std::io;

@@ -36,8 +36,20 @@ impl Program {
         Self::load_as(kind, format!("{NAME_PREFIX}{suffix}"), insns)
     }
 
+    /// As [`Program::load`], of an XDP program that takes frames in several buffers (`xdp.frags`, since Linux 5.18).
+    ///
+    /// # Errors
+    /// As [`Program::load`].
+    pub fn load_frags(suffix: &str, insns: &[u64]) -> Result<Self, Error> {
+        Self::load_with(Kind::Xdp, format!("{NAME_PREFIX}{suffix}"), insns, sys::BPF_F_XDP_HAS_FRAGS)
+    }
+
     /// As [`Program::load`], with a name that need not be one of ours.
     pub(crate) fn load_as(kind: Kind, name: String, insns: &[u64]) -> Result<Self, Error> {
+        Self::load_with(kind, name, insns, 0)
+    }
+
+    fn load_with(kind: Kind, name: String, insns: &[u64], prog_flags: u32) -> Result<Self, Error> {
         let c_name = CString::new(name.clone()).expect("program names have no zero byte");
         let (prog_type, attach_type) = match kind {
             Kind::Xdp => (sys::BPF_PROG_TYPE_XDP, sys::BPF_XDP),
@@ -47,6 +59,7 @@ impl Program {
             let mut options = sys::bpf_prog_load_opts {
                 sz: size_of::<sys::bpf_prog_load_opts>() as u64,
                 attempts: RETRIES,
+                prog_flags,
                 expected_attach_type: attach_type,
                 ..Default::default()
             };

@@ -88,6 +88,34 @@ pub fn xdp_attached(ifindex: u32) -> Result<Option<Attached>, Error> {
     Ok(found.map(|(id, mode)| Attached { id, name: program_name(id).unwrap_or_default(), mode }))
 }
 
+/// What a driver says that it can do with XDP (`enum netdev_xdp_act`, include/uapi/linux/netdev.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XdpFeatures(u64);
+
+impl XdpFeatures {
+    /// AF_XDP without copying.
+    #[must_use]
+    pub const fn zero_copy(self) -> bool {
+        self.0 & 8 != 0
+    }
+
+    /// It receives frames in several buffers.
+    #[must_use]
+    pub const fn multi_buffer(self) -> bool {
+        self.0 & 32 != 0
+    }
+}
+
+/// What the driver of a device says of XDP; `None` if neither it nor the kernel (before 6.3) tells.
+#[must_use]
+pub fn xdp_features(ifindex: u32) -> Option<XdpFeatures> {
+    super::quiet();
+    let mut options = sys::bpf_xdp_query_opts { sz: size_of::<sys::bpf_xdp_query_opts>() as u64, ..Default::default() };
+    // SAFETY: the options are valid for the call.
+    let code = unsafe { sys::bpf_xdp_query(ifindex as i32, 0, &raw mut options) };
+    (code >= 0 && options.feature_flags != 0).then_some(XdpFeatures(options.feature_flags))
+}
+
 /// The name of the program with this id.
 pub(super) fn program_name(id: u32) -> Option<String> {
     // SAFETY: it takes a number.
