@@ -28,6 +28,18 @@ pub struct Text {
     pub maps: Vec<(usize, MapRef)>,
 }
 
+impl Text {
+    /// As the kernel takes it, with the maps' descriptors in place.
+    #[must_use]
+    pub fn raw(&self, descriptor: &dyn Fn(MapRef) -> i32) -> Vec<u64> {
+        let mut insns = self.insns.clone();
+        for (at, map) in &self.maps {
+            insns[*at].imm = descriptor(*map);
+        }
+        insns.into_iter().map(Insn::raw).collect()
+    }
+}
+
 /// Collects instructions. What cannot be reached is left out: the verifier refuses it.
 #[derive(Debug, Default)]
 pub struct Asm {

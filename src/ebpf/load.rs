@@ -3,21 +3,21 @@
 pub mod forward;
 mod tally;
 
+use tally::Meaning;
 pub use tally::Tally;
 
 use std::os::fd::BorrowedFd;
 
-use super::asm::{MapRef, Text};
-use super::count::{BLOCK_WORDS, SlotKind, Total};
+use super::asm::MapRef;
+use super::count::BLOCK_WORDS;
+use super::forward::lookup::Tables;
 use super::forward::work::WORKSPACE_LEN;
 use super::steer::{Object, Target};
 use crate::limits::QUEUES_MAX;
 use crate::sys::bpf::{
-    ClsFilter, Error, Kind, Link, Mode, PerCpuMap, Program, SocketMap, remove_leftover, wait_for_running_programs,
+    ClsFilter, Error, Kind, Link, Mode, PerCpuMap, Program, SocketMap, WordMap, remove_leftover,
+    wait_for_running_programs,
 };
-
-/// Times of actions are milliseconds.
-pub(super) const NS_PER_MS: u64 = 1_000_000;
 
 /// Where an XDP program is to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,51 +35,45 @@ pub enum XdpMode {
 pub(super) struct Loaded {
     pub program: Program,
     counters: PerCpuMap,
-    words: Vec<Option<super::CounterSlot>>,
-    nanoseconds: bool,
+    meaning: Meaning,
 }
 
 impl Loaded {
     pub fn new(object: &Object, kind: Kind, suffix: &str, sockets: Option<&SocketMap>) -> Result<Self, Error> {
         let counters = PerCpuMap::new(c"viscum_count", BLOCK_WORDS, object.counter_blocks())?;
         let workspace = PerCpuMap::new(c"viscum_work", WORKSPACE_LEN as usize / 8, 1)?;
-        let insns = with_maps(&object.text, &counters, &workspace, sockets);
+        let rules = rules(&object.tables)?;
+        let insns = object.text.raw(&|map| match map {
+            MapRef::Counters => counters.map().raw_fd(),
+            MapRef::Sockets => sockets.expect("an XDP program comes with a socket map").map().raw_fd(),
+            MapRef::Workspace => workspace.map().raw_fd(),
+            MapRef::Rules => rules.as_ref().expect("a program that looks rules up has some").map().raw_fd(),
+            MapRef::Devices => panic!("steering sends nothing to a device"),
+        });
         let program = Program::load(kind, suffix, &insns)?;
-        let (words, nanoseconds) = (object.counter_words.clone(), object.nanoseconds);
-        Ok(Self { program, counters, words, nanoseconds })
+        let (slots, nanoseconds) = (object.counter_words.clone(), object.nanoseconds);
+        let meaning = Meaning { slots, nanoseconds, looked_up: object.tables.looked_up.clone() };
+        Ok(Self { program, counters, meaning })
     }
 
     /// Adds what was counted so far.
     pub fn read_into(&self, tally: &mut Tally) -> Result<(), Error> {
-        self.counters.read(&mut |slot, value| {
-            if let Some(counter) = slot.checked_sub(Total::COUNT) {
-                if let Some(Some(counter)) = self.words.get(counter) {
-                    let time = self.nanoseconds && counter.kind != SlotKind::Sum;
-                    tally.join(counter.word, counter.kind, if time { value.div_ceil(NS_PER_MS) } else { value });
-                }
-            } else if slot == Total::Passed.slot() {
-                tally.passed += value;
-            } else if slot == Total::Taken.slot() {
-                tally.taken += value;
-            } else if slot == Total::Unserved.slot() {
-                tally.unserved += value;
-            }
-        })
+        tally.read_from(&self.counters, &self.meaning)
     }
 }
 
-/// The instructions with the maps' descriptors in place.
-fn with_maps(text: &Text, counters: &PerCpuMap, workspace: &PerCpuMap, sockets: Option<&SocketMap>) -> Vec<u64> {
-    let mut insns = text.insns.clone();
-    for (at, map) in &text.maps {
-        insns[*at].imm = match map {
-            MapRef::Counters => counters.map().raw_fd(),
-            MapRef::Sockets => sockets.expect("an XDP program comes with a socket map").map().raw_fd(),
-            MapRef::Workspace => workspace.map().raw_fd(),
-            MapRef::Devices | MapRef::Rules => panic!("steering uses none of these maps"),
-        };
+/// The map of the rules that a program looks up.
+fn rules(tables: &Tables) -> Result<Option<WordMap>, Error> {
+    if tables.entries.is_empty() {
+        return Ok(None);
     }
-    insns.into_iter().map(super::asm::Insn::raw).collect()
+    let map = WordMap::new(c"viscum_rules", tables.key_words, tables.entries.len() as u32)?;
+    for (key, value) in &tables.entries {
+        let mut key = key.clone();
+        key.resize(tables.key_words, 0);
+        map.set(&key, value)?;
+    }
+    Ok(Some(map))
 }
 
 /// An XDP program on a device, until this is dropped or the process ends.

@@ -6,6 +6,7 @@ use super::asm::{Alu, Asm, Cond, Helper, Label, MapRef, Reg, Size, Text};
 use super::classify::Classify;
 use super::count::{BLOCK_WORDS, BLOCKS_MAX, CounterSlot, Slots, Total, count_total};
 use super::dissect::dissect;
+use super::forward::lookup::{Tables, looked_up};
 use super::forward::steering::{every_entry, steering};
 use super::frame::prologue;
 use super::layout::{Layout, can_dissect, slot};
@@ -34,6 +35,8 @@ pub struct Object {
     pub counter_words: Vec<Option<CounterSlot>>,
     /// Times of actions are noted in nanoseconds, not milliseconds.
     pub(super) nanoseconds: bool,
+    /// Rules that are looked up.
+    pub(super) tables: Tables,
     /// Whether it takes any frame; if not, an XDP program only counts.
     pub takes: bool,
 }
@@ -57,6 +60,8 @@ const TCX_NEXT: i32 = -1;
 /// Instructions that the verifier looks at (`BPF_COMPLEXITY_LIMIT_INSNS`, include/linux/bpf.h); both copies and some paths twice.
 const INSNS_MAX: usize = 500_000;
 const NS_PER_MS: i32 = 1_000_000;
+/// Fewer rules are tried one after the other: on the stack, without map memory.
+const LOOKED_UP_MIN: usize = 64;
 
 /// Makes the program for the ingress hook of a device. A device without rules gets one that passes (and counts) everything.
 ///
@@ -71,15 +76,21 @@ pub fn steer(ruleset: &Ruleset, device: DeviceId, target: Target) -> Result<Obje
     check(ruleset, hook, target)?;
     let takes = takes(ruleset, device);
     let whole = |reason| refusal(ruleset, hook, None, reason);
-    if links(hook) {
+    let links = links(hook);
+    if links || (looks_up(ruleset, hook) && check_keys(ruleset, hook).is_ok()) {
         check_keys(ruleset, hook)?;
         let entries = every_entry(ruleset, hook);
-        let (text, counter_words) = steering(ruleset, hook, target, &entries).map_err(whole)?;
-        return Ok(Object { target, text, counter_words, nanoseconds: true, takes });
+        let (text, counter_words, tables) = steering(ruleset, hook, target, &entries).map_err(whole)?;
+        return Ok(Object { target, text, counter_words, nanoseconds: true, tables, takes });
     }
     let (text, counter_words) = program(ruleset, hook, target, takes).map_err(whole)?;
     let counter_words = counter_words.into_iter().map(Some).collect();
-    Ok(Object { target, text, counter_words, nanoseconds: false, takes })
+    Ok(Object { target, text, counter_words, nanoseconds: false, tables: Tables::default(), takes })
+}
+
+/// Whether there are so many rules of few shapes that looking them up is quicker than trying them.
+fn looks_up(ruleset: &Ruleset, hook: &Hook) -> bool {
+    hook.chains.values().map(|chain| looked_up(ruleset, hook, &chain.filters)).sum::<usize>() >= LOOKED_UP_MIN
 }
 
 /// Flower keys and kinds of filter that a program with links does not know.

@@ -11,11 +11,9 @@ use crate::sys::bpf::{Error, Kind, Map, Program};
 /// # Panics
 /// If a map is missing.
 pub fn load(kind: Kind, suffix: &str, text: &Text, maps: &[(MapRef, &Map)]) -> Result<Program, Error> {
-    let mut insns = text.insns.clone();
-    for (at, wanted) in &text.maps {
-        let map = maps.iter().find(|(name, _)| name == wanted).expect("every map of the program is given");
-        insns[*at].imm = map.1.raw_fd();
-    }
-    let raw: Vec<u64> = insns.into_iter().map(crate::ebpf::asm::Insn::raw).collect();
-    Program::load(kind, suffix, &raw)
+    let descriptor = |wanted: MapRef| {
+        let map = maps.iter().find(|(name, _)| *name == wanted).expect("every map of the program is given");
+        map.1.raw_fd()
+    };
+    Program::load(kind, suffix, &text.raw(&descriptor))
 }

@@ -11,7 +11,7 @@ use super::lookup::{Block, KEY_WORDS_MAX, Kind, LookedUp, LookedUpRule, Mask, Me
 use super::slots::{of_actions, sum};
 use super::work::{field, stack};
 use crate::ebpf::asm::{Alu, Cond, Helper, Label, MapRef, Reg, Size};
-use crate::ebpf::verdict::{Entry, listing};
+use crate::ebpf::verdict::{End, Entry, listing};
 use crate::rules::{ActionId, NodeWord};
 
 /// Code number of "a key cannot be read, the filter ends here".
@@ -54,7 +54,7 @@ impl Emit<'_> {
         }
         self.one_of_codes(entry, block.kind, &all, next);
         self.asm.bind(none);
-        if block.kind != Kind::Flower {
+        if block.kind != Kind::Flower && self.counts {
             let rules = block.members.iter().zip(&slots).map(|(member, slot)| LookedUpRule {
                 counters: member.counters,
                 keys: member.values.len() as u32,
@@ -80,6 +80,13 @@ impl Emit<'_> {
         let (mut codes, mut slots) = (Vec::new(), Vec::new());
         for member in &block.members {
             let listing = listing(self.ruleset, member.actions);
+            if self.steers && listing.end == End::Take {
+                // No matter how, and the worker counts it; but a filter that ends here for want of bytes is counted.
+                let code = known.len() as u32 + 1;
+                codes.push(*known.entry(String::new()).or_insert(code));
+                slots.push(if block.kind == Kind::Flower { 0 } else { self.run(&[None, None]) });
+                continue;
+            }
             let executed: Vec<_> = listing.executed.iter().map(|id| &self.ruleset.action(*id).action).collect();
             let content = format!("{executed:?} {:?}", listing.control);
             let code = known.len() as u32 + 1;
@@ -182,6 +189,10 @@ impl Emit<'_> {
                 let counting = self.counting_found(1);
                 self.add_one(counting);
                 self.asm.jump(next);
+            }
+            [(_, actions)] if self.steers && listing(self.ruleset, actions).end == End::Take => {
+                let take = self.ways.drop;
+                self.asm.jump(take);
             }
             [(_, actions)] => {
                 let len = usize::try_from(OWN_SLOTS).unwrap_or(0)

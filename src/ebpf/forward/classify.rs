@@ -40,12 +40,7 @@ impl Emit<'_> {
             self.asm.bind(start);
             let hook: &Hook = self.hook;
             let filters = filters(hook, entry.chain);
-            let parts = if self.steers {
-                filters.iter().map(Part::Filter).collect()
-            } else {
-                parts(self.ruleset, hook, filters)
-            };
-            for part in parts {
+            for part in parts(self.ruleset, hook, filters) {
                 match part {
                     Part::Filter(filter) => self.filter(*entry, filter),
                     Part::Prios(block) => self.prios(*entry, &block),
@@ -105,9 +100,6 @@ impl Emit<'_> {
             self.asm.store_imm(Size::W, Reg::R9, field::BASES, NETWORK);
         }
         let level = Level { depth: 0, links, next };
-        if self.steers {
-            return self.u32_nodes(entry, nodes, level);
-        }
         for part in node_parts(self.ruleset, self.hook, nodes) {
             match part {
                 NodePart::Nodes(nodes) => self.u32_nodes(entry, nodes, level),

@@ -102,7 +102,7 @@ pub(super) struct Emit<'a> {
     pub tables: Tables,
     /// Whether what is written counts.
     pub counts: bool,
-    /// Only who takes the frame is decided: nothing is rewritten or looked up, see [`super::steering`].
+    /// Only who takes the frame is decided: nothing is rewritten, see [`super::steering`].
     pub steers: bool,
     /// Words of a key in the map of rules.
     pub key_words: usize,
@@ -135,6 +135,9 @@ impl Emit<'_> {
 
     /// As [`Emit::counting`] for the slot in [`field::BEST_SLOT`]; `len` slots from there are within one block.
     pub fn counting_found(&mut self, len: usize) -> Counting {
+        if !self.counts {
+            return Counting { reg: Reg::R7, at: 0, slot: Err(0) };
+        }
         let asm = &mut self.asm;
         asm.load(Size::W, Reg::R8, Reg::R9, field::BEST_SLOT);
         asm.mov(Reg::R1, Reg::R8);

@@ -25,9 +25,6 @@ pub(super) struct Term {
 
 impl Emit<'_> {
     pub fn flower_filter(&mut self, entry: Entry, rules: &[FlowerRule], next: Label) {
-        if self.steers {
-            return rules.iter().for_each(|rule| self.flower_rule(entry, rule, next));
-        }
         for part in flower_parts(rules) {
             match part {
                 FlowerPart::Rule(rule) => self.flower_rule(entry, rule, next),

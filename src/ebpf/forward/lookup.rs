@@ -106,6 +106,18 @@ pub(super) enum FlowerPart<'a> {
     Block(Block<'a>),
 }
 
+impl NodePart<'_> {
+    fn looked_up(&self) -> usize {
+        if let Self::Block(block) = self { block.members.len() } else { 0 }
+    }
+}
+
+impl FlowerPart<'_> {
+    fn looked_up(&self) -> usize {
+        if let Self::Block(block) = self { block.members.len() } else { 0 }
+    }
+}
+
 /// Runs of items for which `key` is something, and the same; the others one by one.
 fn runs<T, K: PartialEq>(items: &[T], key: impl Fn(&T) -> Option<K>) -> Vec<(Option<K>, &[T])> {
     let mut runs: Vec<(Option<K>, &[T])> = Vec::new();
@@ -141,6 +153,20 @@ pub(super) fn parts<'a>(ruleset: &Ruleset, hook: &Hook, filters: &'a [Filter]) -
         }
     }
     parts
+}
+
+/// How many rules of a chain are looked up.
+pub(in crate::ebpf) fn looked_up(ruleset: &Ruleset, hook: &Hook, filters: &[Filter]) -> usize {
+    let of_filter = |filter: &Filter| match &filter.classifier {
+        Classifier::U32(nodes) => node_parts(ruleset, hook, nodes).iter().map(NodePart::looked_up).sum(),
+        Classifier::Flower(rules) => flower_parts(rules).iter().map(FlowerPart::looked_up).sum(),
+        Classifier::Matchall(_) | Classifier::Fw(_) | Classifier::Basic(_) => 0,
+    };
+    let of_part = |part: &Part<'_>| match part {
+        Part::Filter(filter) => of_filter(filter),
+        Part::Prios(block) => block.members.len(),
+    };
+    parts(ruleset, hook, filters).iter().map(of_part).sum()
 }
 
 /// A filter's nodes, with runs that are looked up.

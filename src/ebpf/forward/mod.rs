@@ -20,7 +20,7 @@ mod enter;
 mod flower;
 mod leave;
 mod link;
-mod lookup;
+pub(super) mod lookup;
 mod nat;
 mod partial;
 mod rewrite;
@@ -104,15 +104,20 @@ pub fn forward(
     let hook = ruleset.hook(device, stage.direction()).unwrap_or(&none);
     let entries = check::reachable(ruleset, hook);
     check::check(ruleset, hook, stage, &entries)?;
+    let make = |key_words| program(ruleset, hook, stage, options, &entries, key_words);
+    shortest_keys(make, |object| &object.tables).map_err(|reason| refusal(ruleset, hook, None, reason))
+}
+
+/// What `make` makes for this many words of a key in the map of rules, with keys no longer than they must be.
+fn shortest_keys<T>(make: impl Fn(usize) -> Result<T, Reason>, tables: impl Fn(&T) -> &Tables) -> Result<T, Reason> {
     let mut key_words = lookup::KEY_WORDS_MAX + 1;
     loop {
-        let object = program(ruleset, hook, stage, options, &entries, key_words)
-            .map_err(|reason| refusal(ruleset, hook, None, reason))?;
-        // Once more with keys no longer than they must be.
-        if object.tables.entries.is_empty() || object.tables.key_words == key_words {
-            return Ok(object);
+        let made = make(key_words)?;
+        let tables = tables(&made);
+        if tables.entries.is_empty() || tables.key_words == key_words {
+            return Ok(made);
         }
-        key_words = object.tables.key_words;
+        key_words = tables.key_words;
     }
 }
 

@@ -1,12 +1,14 @@
-//! Steering by rules with u32 hash tables: who takes the frame, decided and counted by the forwarder's classifier. It loads nothing.
+//! Steering by rules with u32 hash tables, and by very many: who takes the frame, decided and counted by the forwarder's classifier. It
+//! loads nothing.
 //!
 //! As in [`crate::ebpf::steer`], rules are laid out once to decide, and once to count what the kernel would have counted on the way
 //! to "pass".
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::emit::Stage;
-use super::{ForwardOptions, Needs, begin, enter, subs};
+use super::lookup::Tables;
+use super::{ForwardOptions, Needs, begin, enter, shortest_keys, subs};
 use crate::ebpf::asm::Text;
 use crate::ebpf::count::{CounterSlot, Total, count_total};
 use crate::ebpf::refusal::Reason;
@@ -20,20 +22,33 @@ pub(in crate::ebpf) fn every_entry(ruleset: &Ruleset, hook: &Hook) -> BTreeSet<E
     super::check::reachable(ruleset, hook)
 }
 
-/// The program, and what its slots count.
+/// A program, what its slots count, and what it looks up.
+pub(in crate::ebpf) type Parts = (Text, Vec<Option<CounterSlot>>, Tables);
+
+/// The program.
 pub(in crate::ebpf) fn steering(
     ruleset: &Ruleset,
     hook: &Hook,
     target: Target,
     entries: &BTreeSet<Entry>,
-) -> Result<(Text, Vec<Option<CounterSlot>>), Reason> {
+) -> Result<Parts, Reason> {
+    shortest_keys(|key_words| program(ruleset, hook, target, entries, key_words), |(_, _, tables)| tables)
+}
+
+fn program(
+    ruleset: &Ruleset,
+    hook: &Hook,
+    target: Target,
+    entries: &BTreeSet<Entry>,
+    key_words: usize,
+) -> Result<Parts, Reason> {
     let stage = match target {
         Target::Xdp => Stage::Xdp,
         Target::DropBehind => Stage::Tc(Direction::Ingress),
     };
     let needs = Needs::of(ruleset, hook, stage, ForwardOptions::default(), entries);
     let (mut emit, untouched) = begin(ruleset, hook, stage, &needs, entries);
-    (emit.steers, emit.counts, emit.partial) = (true, false, false);
+    (emit.steers, emit.counts, emit.partial, emit.key_words) = (true, false, false, key_words);
     enter::enter(&mut emit, untouched);
     if needs.dissects {
         let dissect = emit.subs.dissect;
@@ -49,6 +64,8 @@ pub(in crate::ebpf) fn steering(
     let (passed, never) = (emit.asm.label(), emit.asm.label());
     (emit.ways.pass, emit.ways.drop, emit.counts) = (passed, never, true);
     if target == Target::Xdp {
+        // The same lookups again; now what they find has its counters.
+        (emit.tables.lookups, emit.tables.entries) = (0, BTreeMap::new());
         emit.classify();
     }
     emit.asm.bind(passed);
@@ -57,5 +74,5 @@ pub(in crate::ebpf) fn steering(
     leave(&mut emit.asm, target);
     subs::subprograms(&mut emit);
     let object = super::finish(emit)?;
-    Ok((object.text, object.slots))
+    Ok((object.text, object.slots, object.tables))
 }

@@ -1,14 +1,12 @@
 //! Forwarding programs into the kernel and onto devices, and their counts back. It decides nothing about frames.
 
-use super::{NS_PER_MS, Tally, XdpMode, stands_against_native};
+use super::{Meaning, Tally, XdpMode, rules, stands_against_native};
 use crate::ebpf::asm::{Asm, Insn, MapRef, Reg};
-use crate::ebpf::count::{BLOCK_WORDS, SlotKind, Total};
+use crate::ebpf::count::BLOCK_WORDS;
 use crate::ebpf::forward::work::WORKSPACE_LEN;
-use crate::ebpf::forward::{DEVICES_MAX, ForwardObject, LookedUp, Stage};
-use crate::rules::NodeWord;
+use crate::ebpf::forward::{DEVICES_MAX, ForwardObject, Stage};
 use crate::sys::bpf::{
-    ClsFilter, DeviceMap, Error, Kind, Link, Mode, PerCpuMap, Program, WordMap, remove_leftover,
-    wait_for_running_programs,
+    ClsFilter, DeviceMap, Error, Kind, Link, Mode, PerCpuMap, Program, remove_leftover, wait_for_running_programs,
 };
 use crate::types::DeviceId;
 
@@ -23,6 +21,7 @@ pub struct Forwarding {
     workspace: PerCpuMap,
     devices: DeviceMap,
     object: ForwardObject,
+    meaning: Meaning,
 }
 
 impl Forwarding {
@@ -37,21 +36,19 @@ impl Forwarding {
             Stage::Xdp => DeviceMap::for_xdp(c"viscum_devices", DEVICES_MAX as u32)?,
             Stage::Tc(_) => DeviceMap::for_tc(c"viscum_devices", DEVICES_MAX as u32)?,
         };
-        let rules = rules(&object)?;
-        let mut insns = object.text.insns.clone();
-        for (at, map) in &object.text.maps {
-            insns[*at].imm = match map {
-                MapRef::Counters => counters.map().raw_fd(),
-                MapRef::Workspace => workspace.map().raw_fd(),
-                MapRef::Devices => devices.map().raw_fd(),
-                MapRef::Rules => rules.as_ref().expect("a program that looks rules up has some").map().raw_fd(),
-                MapRef::Sockets => panic!("a forwarding program has no sockets"),
-            };
-        }
-        let insns: Vec<u64> = insns.into_iter().map(Insn::raw).collect();
+        let rules = rules(&object.tables)?;
+        let insns = object.text.raw(&|map| match map {
+            MapRef::Counters => counters.map().raw_fd(),
+            MapRef::Workspace => workspace.map().raw_fd(),
+            MapRef::Devices => devices.map().raw_fd(),
+            MapRef::Rules => rules.as_ref().expect("a program that looks rules up has some").map().raw_fd(),
+            MapRef::Sockets => panic!("a forwarding program has no sockets"),
+        });
         let kind = if object.stage == Stage::Xdp { Kind::Xdp } else { Kind::Classifier };
         let program = Program::load(kind, "forward", &insns)?;
-        Ok(Self { program, counters, workspace, devices, object })
+        let looked_up = object.tables.looked_up.clone();
+        let meaning = Meaning { slots: object.slots.clone(), nanoseconds: true, looked_up };
+        Ok(Self { program, counters, workspace, devices, object, meaning })
     }
 
     /// What it was made from.
@@ -87,55 +84,8 @@ impl Forwarding {
     /// # Errors
     /// What the kernel says; not expected.
     pub fn read_into(&self, tally: &mut Tally) -> Result<(), Error> {
-        let mut values = vec![0u64; Total::COUNT + self.object.slots.len()];
-        self.counters.read(&mut |slot, value| {
-            let Some(joined) = values.get_mut(slot) else { return };
-            let kind = slot.checked_sub(Total::COUNT).and_then(|n| self.object.slots[n]).map(|s| s.kind);
-            *joined = kind.unwrap_or(SlotKind::Sum).join(*joined, value);
-        })?;
-        tally.passed += values[Total::Passed.slot()];
-        tally.taken += values[Total::Taken.slot()];
-        tally.unserved += values[Total::Unserved.slot()];
-        for (slot, value) in self.object.slots.iter().zip(&values[Total::COUNT..]) {
-            if let Some(slot) = slot {
-                // Programs note nanoseconds; times of actions are milliseconds, and 0 is never.
-                let value = match slot.kind {
-                    SlotKind::Sum => *value,
-                    SlotKind::First | SlotKind::Last => value.div_ceil(NS_PER_MS),
-                };
-                tally.join(slot.word, slot.kind, value);
-            }
-        }
-        self.object.tables.looked_up.iter().for_each(|run| tried(run, &values, tally));
-        Ok(())
+        tally.read_from(&self.counters, &self.meaning)
     }
-}
-
-/// Counts how often the rules of a run were tried: as often as it was entered, without those that an earlier rule ended.
-fn tried(run: &LookedUp, values: &[u64], tally: &mut Tally) {
-    let mut left = values[run.entered as usize];
-    for rule in &run.rules {
-        let (matched, unreadable) = (values[rule.slot as usize], values[rule.slot as usize + 1]);
-        tally.join(rule.counters + NodeWord::HIT, SlotKind::Sum, left);
-        for key in 0..rule.keys {
-            tally.join(rule.counters + NodeWord::KEYS + key, SlotKind::Sum, matched);
-        }
-        left = left.saturating_sub(matched + unreadable);
-    }
-}
-
-fn rules(object: &ForwardObject) -> Result<Option<WordMap>, Error> {
-    let tables = &object.tables;
-    if tables.entries.is_empty() {
-        return Ok(None);
-    }
-    let map = WordMap::new(c"viscum_rules", tables.key_words, tables.entries.len() as u32)?;
-    for (key, value) in &tables.entries {
-        let mut key = key.clone();
-        key.resize(tables.key_words, 0);
-        map.set(&key, value)?;
-    }
-    Ok(Some(map))
 }
 
 /// How a [`Forwarder`] hangs on its device.

@@ -6,12 +6,14 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
+use super::agree;
 use super::forward::{compare, compare_but_keys, stay_on_the_first_cpu};
 use super::generate::{Maker, topology};
 use super::privileged;
 use super::rich::rich_frame;
 use crate::ebpf::forward::{ForwardOptions, Stage, forward};
 use crate::ebpf::load::forward::Forwarding;
+use crate::ebpf::{Target, steer};
 use crate::rules::flower::{FlowerKey, FlowerRule, PortMatch};
 use crate::rules::{
     Action, ActionId, ActionInstance, ActionWord, Chain, Classifier, Control, Filter, Gact, Hook, Mirred, MirredMode,
@@ -108,6 +110,16 @@ fn u32_rules(rng: &mut SmallRng, count: u32, prios: bool) -> (Ruleset, Vec<Vec<u
     (maker.ruleset, frames)
 }
 
+/// As steering: who takes the frames, and what is counted of the others. How many were taken.
+fn steered(ruleset: &Ruleset, frames: &[Vec<u8>], looked_up: bool, context: &str) -> usize {
+    let long: Vec<Vec<u8>> = frames.iter().filter(|f| f.len() >= 54).cloned().collect();
+    let untagged = |f: &&Vec<u8>| !matches!(f[12..14], [0x81, 0] | [0x88, 0xa8]);
+    let behind: Vec<Vec<u8>> = long.iter().filter(untagged).cloned().collect();
+    let object = steer(ruleset, DeviceId(0), Target::Xdp).unwrap();
+    assert!(!looked_up || !object.tables.entries.is_empty(), "{context}: nothing is looked up");
+    agree::compare(ruleset, Target::DropBehind, &behind, context) + agree::compare(ruleset, Target::Xdp, &long, context)
+}
+
 #[test]
 fn u32_rules_that_are_looked_up_agree_with_the_interpreter() {
     if !privileged() {
@@ -115,7 +127,7 @@ fn u32_rules_that_are_looked_up_agree_with_the_interpreter() {
     }
     stay_on_the_first_cpu();
     let mut rng = SmallRng::seed_from_u64(21);
-    let mut fates = [0; 3];
+    let (mut fates, mut taken) = ([0; 3], 0);
     for round in 0..60 {
         let (ruleset, frames) = u32_rules(&mut rng, 20 + round * 4, round % 2 == 0);
         let frames: Vec<Vec<u8>> =
@@ -123,9 +135,11 @@ fn u32_rules_that_are_looked_up_agree_with_the_interpreter() {
         let object = forward(&ruleset, DeviceId(0), Stage::Xdp, ForwardOptions::default()).unwrap();
         assert!(round < 5 || object.looked_up() > 10, "round {round}: nothing is looked up");
         let now = compare_but_keys(&ruleset, DeviceId(0), Stage::Xdp, &frames, &format!("round {round}"));
+        taken += steered(&ruleset, &frames, round > 20, &format!("round {round}"));
         (0..3).for_each(|n| fates[n] += now[n]);
     }
-    eprintln!("sent, passed, dropped: {fates:?}");
+    eprintln!("sent, passed, dropped: {fates:?}; taken: {taken}");
+    assert!(taken > 100);
     assert!(fates.iter().all(|n| *n > 100));
 }
 
@@ -136,7 +150,7 @@ fn flower_rules_that_are_looked_up_agree_with_the_interpreter() {
     }
     stay_on_the_first_cpu();
     let mut rng = SmallRng::seed_from_u64(22);
-    let mut fates = [0; 3];
+    let (mut fates, mut taken) = ([0; 3], 0);
     for round in 0..40u32 {
         let frames: Vec<Vec<u8>> = (0..60).map(|_| rich_frame(&mut rng, true)).collect();
         let mut maker = maker(&mut rng);
@@ -168,9 +182,11 @@ fn flower_rules_that_are_looked_up_agree_with_the_interpreter() {
         let object = forward(&ruleset, DeviceId(0), Stage::Xdp, ForwardOptions::default()).unwrap();
         assert!(object.looked_up() > 5, "round {round}: nothing is looked up");
         let now = compare(&ruleset, DeviceId(0), Stage::Xdp, &frames, &format!("round {round}"));
+        taken += steered(&ruleset, &frames, true, &format!("round {round}"));
         (0..3).for_each(|n| fates[n] += now[n]);
     }
-    eprintln!("sent, passed, dropped: {fates:?}");
+    eprintln!("sent, passed, dropped: {fates:?}; taken: {taken}");
+    assert!(taken > 100);
     assert!(fates.iter().all(|n| *n > 20), "{fates:?}");
 }
 
@@ -202,12 +218,12 @@ fn very_many(count: u32) -> (Ruleset, Vec<u8>) {
 }
 
 #[test]
-fn ten_thousand_rules_load_and_are_quick() {
+fn very_many_rules_load_and_are_quick() {
     if !privileged() {
         return;
     }
     stay_on_the_first_cpu();
-    for count in [10, 100, 1_000, 10_000] {
+    for count in [10, 100, 1_000, 10_000, 60_000] {
         let (ruleset, frame) = very_many(count);
         for stage in [Stage::Xdp, Stage::Tc(Direction::Ingress)] {
             let object = forward(&ruleset, DeviceId(0), stage, ForwardOptions::default()).unwrap();
@@ -220,6 +236,10 @@ fn ten_thousand_rules_load_and_are_quick() {
             assert_eq!(run.code, if stage == Stage::Xdp { 4 } else { 7 });
             let best = (0..5).map(|_| program.program().test_run_repeated(&frame, 200_000).unwrap().nanoseconds).min();
             eprintln!("{count} rules, {stage:?}: {insns} instructions, {looked_up} entries, {} ns", best.unwrap());
+        }
+        for target in [Target::Xdp, Target::DropBehind] {
+            let taken = agree::compare(&ruleset, target, std::slice::from_ref(&frame), "very many");
+            assert_eq!(taken, 1, "{count} rules, {target:?}");
         }
     }
 }
