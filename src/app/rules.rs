@@ -161,18 +161,21 @@ impl Runnable {
 
     /// The rules without those that are bypassed: what runs.
     #[must_use]
-    pub fn in_force(&self) -> Ruleset {
+    pub fn in_force(&self) -> Arc<Ruleset> {
+        if self.bypassed.is_empty() {
+            return Arc::clone(&self.ruleset);
+        }
         let mut ruleset = Ruleset::clone(&self.ruleset);
         let bypassed = |device: crate::types::DeviceId| self.bypassed.contains(&self.ruleset.devices[device.index()]);
         ruleset.hooks.retain(|hook| hook.direction == Direction::Egress || !bypassed(hook.device));
-        ruleset
+        Arc::new(ruleset)
     }
 
     /// The compiled form of [`Runnable::in_force`].
     ///
     /// # Errors
     /// [`RulesError::Plan`].
-    pub fn compile(&self) -> Result<(Ruleset, Arc<Plan>), RulesError> {
+    pub fn compile(&self) -> Result<(Arc<Ruleset>, Arc<Plan>), RulesError> {
         let ruleset = self.in_force();
         let plan = Plan::compile(&ruleset)?;
         Ok((ruleset, Arc::new(plan)))

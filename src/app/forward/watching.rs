@@ -23,7 +23,7 @@ pub struct InForce {
     /// What the workers call them.
     pub generation: u64,
     /// The rules.
-    pub ruleset: Ruleset,
+    pub ruleset: Arc<Ruleset>,
     /// The devices, with the ruleset's ids. What they transmit leaves: nothing comes back from a veth's peer.
     pub topology: Topology,
 }
