@@ -50,7 +50,7 @@ pub fn differences(case: &Path, out: &Path) -> Vec<String> {
     let frames = |dir: &Path| -> Vec<Value> {
         let text = fs::read_to_string(dir.join("frames.jsonl")).unwrap();
         let text = if dir.starts_with(case) { without_skipped_ids(case, &text) } else { text };
-        text.lines().map(|l| without_headroom(case, serde_json::from_str(l).unwrap())).collect()
+        text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
     };
     let (want, have) = (frames(&case.join("out")), frames(out));
     if want.len() != have.len() {
@@ -65,19 +65,6 @@ pub fn differences(case: &Path, out: &Path) -> Vec<String> {
     found.sort();
     found.dedup();
     found
-}
-
-/// Two filters of `u32_offsets` (prio 14 and 15) have a key before the MAC header: the kernel reads whatever is in the
-/// headroom there, viscum does not match. All else of that case is compared.
-fn reads_headroom(case: &Path, line: &str) -> bool {
-    case.ends_with("u32_offsets") && (line.contains("pref 14 ") || line.contains("pref 15 "))
-}
-
-fn without_headroom(case: &Path, mut frame: Value) -> Value {
-    if let Some(hits) = frame.get_mut("hits") {
-        hits.as_object_mut().unwrap().retain(|name, _| !reads_headroom(case, name));
-    }
-    frame
 }
 
 /// u32 table ids that a kernel skipped because it had to load a module while it made a filter, and began anew with the next id: case,
@@ -175,26 +162,10 @@ fn without_unreadable(want: &str, have: &str) -> String {
     have.lines().enumerate().map(keep).collect()
 }
 
-/// The listing without the blocks of those filters.
-fn listing_without_headroom(case: &Path, text: &str) -> String {
-    let mut skipping = false;
-    let mut out = String::new();
-    for line in text.lines() {
-        if line.starts_with("filter ") {
-            skipping = reads_headroom(case, line);
-        }
-        if !skipping {
-            out.push_str(line);
-            out.push('\n');
-        }
-    }
-    out
-}
-
 fn text_difference(case: &Path, name: &str, want: &Path, have: &Path) -> Option<String> {
     let read = |path: &Path| mask_times(&fs::read_to_string(path).unwrap());
     let [want, mut have] = [without_skipped_ids(case, &read(want)), read(have)]
-        .map(|text| if name == "tc.log" { log_without_own(&text) } else { listing_without_headroom(case, &text) });
+        .map(|text| if name == "tc.log" { log_without_own(&text) } else { text });
     if name == "tc.log" && want.lines().count() == have.lines().count() {
         have = without_unreadable(&want, &have);
     }

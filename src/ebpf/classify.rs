@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::asm::{Alu, Asm, Cond, Label, Reg, Size};
 use super::count::Slots;
 use super::dissect::{FOUND_IPV4, FOUND_IPV6};
-use super::layout::{Layout, slot, word_at};
+use super::layout::{Layout, NETWORK, slot, word_at};
 use super::verdict::{End, Entry, filters, goto, listing, mark_can_match, node_acts};
 use crate::limits::ETHERNET_LEN;
 use crate::rules::{
-    ActionId, BasicRule, Classifier, Filter, FlowerKey, FlowerRule, Hook, MatchallRule, NodeWord, PortMatch, Ruleset,
-    U32Key, U32Node,
+    ActionId, BasicRule, Classifier, Filter, FlowerKey, FlowerRule, Hook, InFrame, MatchallRule, NodeWord, PortMatch,
+    Ruleset, U32Key, U32Node,
 };
 use crate::types::Protocol;
 
@@ -98,10 +98,12 @@ impl Classify<'_> {
     }
 
     fn u32_key(&mut self, key: &U32Key, there: &mut i32, miss: Label, unreadable: Label) {
-        let Some(at) = word_at(key.offset).expect("the layout was made from the same keys") else {
-            self.asm.jump(unreadable);
-            return;
+        let key = match key.in_frame(NETWORK) {
+            InFrame::Key(key) => key,
+            InFrame::Never => return self.asm.jump(miss),
+            InFrame::Unreadable => return self.asm.jump(unreadable),
         };
+        let at = word_at(key.offset).expect("the layout was made from the same keys");
         if at + 4 > *there {
             self.asm.load(Size::H, Reg::R1, Reg::R10, slot::LEN);
             self.asm.jump32_imm(Cond::Lt, Reg::R1, (at + 4) as u32, unreadable);

@@ -9,8 +9,8 @@ use super::refusal::Reason;
 use crate::limits::ETHERNET_LEN;
 use crate::rules::ematch::{ematches, meta_device, meta_extras, meta_text_order};
 use crate::rules::{
-    Ematch, EmatchAsk, EmatchCmp, EmatchLayer, EmatchMeta, EmatchOperand, EmatchTerm, EmatchThen, EmatchWidth,
-    MetaField, MetaObject,
+    Ematch, EmatchAsk, EmatchCmp, EmatchLayer, EmatchMeta, EmatchOperand, EmatchTerm, EmatchThen, EmatchU32,
+    EmatchWidth, InFrame, MetaField, MetaObject, U32Base, U32Key,
 };
 
 /// The frame's network header, without its outer tag: no program runs a rule behind one that moves it.
@@ -68,24 +68,17 @@ fn ask(ematch: &Ematch, device: &str) -> Result<Ask, Reason> {
             let at = place(cmp.layer, cmp.offset, cmp.width as usize)?;
             Ok(Ask::Number { at, cmp: *cmp })
         }
-        Ematch::U32(key) => match super::layout::word_at(key.offset)? {
-            None => {
-                // A word that begins before the frame: the bytes that are compared may be in it.
-                let before = (-NETWORK).saturating_sub(key.offset);
-                let bits = before.saturating_mul(8) as u32;
-                match (key.value.checked_shl(bits), key.mask.checked_shl(bits)) {
-                    (Some(value), Some(mask)) if mask >> bits == key.mask => {
-                        let word = Word { at: 0, value: value.to_be_bytes(), mask: mask.to_be_bytes() };
-                        Ok(Ask::Words { end: 4, words: vec![word] })
-                    }
-                    _ => Ok(Ask::Fixed(false)),
+        Ematch::U32(key) => {
+            let EmatchU32 { value, mask, offset, .. } = *key;
+            match (U32Key { value, mask, offset, base: U32Base::Network }).in_frame(NETWORK) {
+                InFrame::Key(key) => {
+                    let at = super::layout::word_at(key.offset)?;
+                    let word = Word { at, value: key.value.to_be_bytes(), mask: key.mask.to_be_bytes() };
+                    Ok(Ask::Words { end: at + 4, words: vec![word] })
                 }
+                InFrame::Never | InFrame::Unreadable => Ok(Ask::Fixed(false)),
             }
-            Some(at) => {
-                let word = Word { at, value: key.value.to_be_bytes(), mask: key.mask.to_be_bytes() };
-                Ok(Ask::Words { end: at + 4, words: vec![word] })
-            }
-        },
+        }
         Ematch::Nbyte(nbyte) => {
             let at = place(nbyte.layer, nbyte.offset, nbyte.needle.len())?;
             let words = nbyte.needle.chunks(4).zip((at..).step_by(4)).map(|(bytes, at)| {

@@ -62,7 +62,7 @@ pub enum Alu {
     Mov = 0xb0,
 }
 
-/// Conditions of jumps; all unsigned.
+/// Conditions of jumps; unsigned but for those that begin with S.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "conditions are their own names")]
 #[repr(u8)]
@@ -71,8 +71,10 @@ pub enum Cond {
     Gt = 0x20,
     Ge = 0x30,
     Ne = 0x50,
+    SGe = 0x70,
     Lt = 0xa0,
     Le = 0xb0,
+    SLt = 0xc0,
 }
 
 /// Kernel functions, by number (`enum bpf_func_id`).

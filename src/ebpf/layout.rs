@@ -18,7 +18,7 @@ use super::ematch;
 use super::refusal::Reason;
 use super::verdict::{Entry, filters};
 use crate::limits::ETHERNET_LEN;
-use crate::rules::{Classifier, FlowerKey, Hook};
+use crate::rules::{Classifier, FlowerKey, Hook, InFrame};
 use crate::types::{Protocol, ethertype};
 
 /// Stack slots, as offsets from the frame pointer.
@@ -42,7 +42,7 @@ pub(super) mod slot {
 
 /// Farthest word that a program reads, in bytes; offsets of instructions are 16 bits.
 pub(super) const WORD_AT_MAX: i32 = 32_000;
-const NETWORK: i32 = ETHERNET_LEN as i32;
+pub(super) const NETWORK: i32 = ETHERNET_LEN as i32;
 
 /// Which words of the frame are needed, and where on the stack they are.
 #[derive(Debug, Default)]
@@ -64,7 +64,9 @@ impl Layout {
                 match &filter.classifier {
                     Classifier::U32(nodes) => {
                         for key in nodes.iter().flat_map(|n| &n.keys) {
-                            words.extend(word_at(key.offset)?);
+                            if let InFrame::Key(key) = key.in_frame(NETWORK) {
+                                words.insert(word_at(key.offset)?);
+                            }
                         }
                     }
                     Classifier::Flower(rules) => {
@@ -154,13 +156,10 @@ pub(super) fn can_dissect(key: &FlowerKey, protocol: Protocol) -> Result<(), Rea
     }
 }
 
-/// A u32 key's place in the frame without its outer tag; `None` before the frame, where nothing can be read.
-pub(super) fn word_at(offset: i32) -> Result<Option<i32>, Reason> {
-    if offset < -NETWORK {
-        return Ok(None);
-    }
+/// The place in the frame, without its outer tag, of a u32 key that is in it.
+pub(super) fn word_at(offset: i32) -> Result<i32, Reason> {
     if offset > WORD_AT_MAX - NETWORK {
         return Err(Reason::OffsetTooFar { offset, limit: WORD_AT_MAX as u32 });
     }
-    Ok(Some(offset + NETWORK))
+    Ok(offset + NETWORK)
 }

@@ -12,8 +12,8 @@ use super::run::{Run, View};
 use super::{Plan, Refusal};
 use crate::rules::ematch::{asks_transport, meta_device, meta_extras, meta_text_order};
 use crate::rules::{
-    self, Control, CounterSink, Ematch, EmatchAsk, EmatchLayer, EmatchMeta, EmatchTerm, EmatchThen, MetaObject,
-    NodeWord, Ruleset,
+    self, Control, CounterSink, Ematch, EmatchAsk, EmatchLayer, EmatchMeta, EmatchTerm, EmatchThen, FrameWord,
+    MetaObject, NodeWord, Ruleset,
 };
 use crate::types::{DeviceId, Direction};
 
@@ -146,13 +146,9 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
             }
             Question::U32 { offset, value, mask } => {
                 let at = i64::from(view.packet.meta.network) + i64::from(offset);
-                let data = view.packet.data();
-                let word = match (bytes_at(data, at, 4), at) {
-                    (Some(bytes), _) => bytes.first_chunk::<4>().copied(),
-                    (None, -3..=-1) => before_start(data, at.unsigned_abs() as usize, mask),
-                    (None, _) => None,
-                };
-                word.is_some_and(|word| (u32::from_ne_bytes(word) ^ value) & mask == 0)
+                let in_host_order = |word: u32| u32::from_be_bytes(word.to_ne_bytes());
+                let word = FrameWord::at(view.packet.data(), at);
+                word.is_some_and(|word| word.holds(in_host_order(value), in_host_order(mask)))
             }
             Question::Nbyte { layer, offset, needle } => {
                 let needle = needle.of(&self.plan.needles);
@@ -190,13 +186,6 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
             EmatchLayer::Transport => view.packet.frame().len() as i64 - self.behind_transport as i64,
         }
     }
-}
-
-/// A word that begins `missing` bytes before the frame, if those are not compared.
-fn before_start(data: &[u8], missing: usize, mask: u32) -> Option<[u8; 4]> {
-    let mut word = [0; 4];
-    word[missing..].copy_from_slice(data.get(..4 - missing)?);
-    mask.to_ne_bytes()[..missing].iter().all(|m| *m == 0).then_some(word)
 }
 
 fn bytes_at(data: &[u8], at: i64, len: usize) -> Option<&[u8]> {

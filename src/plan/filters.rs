@@ -63,10 +63,18 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
         for (passed, key) in (node.counters + NodeWord::KEYS..).zip(node.keys.of(&self.plan.keys)) {
             // Before the frame it wraps to what is beyond any frame.
             let at = network.wrapping_add_signed(key.offset as isize);
-            let Some(bytes) = at.checked_add(4).and_then(|end| data.get(at..end)) else { return Keys::Unreadable };
-            let word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            if (word ^ key.value) & key.mask != 0 {
-                return Keys::Differ;
+            match at.checked_add(4).and_then(|end| data.get(at..end)) {
+                Some(bytes) => {
+                    let word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+                    if (word ^ key.value) & key.mask != 0 {
+                        return Keys::Differ;
+                    }
+                }
+                None => match key.before(data, network) {
+                    None => return Keys::Unreadable,
+                    Some(false) => return Keys::Differ,
+                    Some(true) => {}
+                },
             }
             self.counters.add(passed, 1);
         }

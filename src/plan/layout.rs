@@ -1,6 +1,6 @@
 //! What a plan's flat arrays hold. Data only: `compile` writes it, `run`, `filters` and `actions` read it.
 
-use crate::rules::{Control, EmatchCmp, EmatchLayer, EmatchOperand, MetaField, RandomKind, U32Descent};
+use crate::rules::{Control, EmatchCmp, EmatchLayer, EmatchOperand, FrameWord, MetaField, RandomKind, U32Descent};
 use crate::types::{Checksums, DeviceId, Direction, NatRule, PacketType, Protocol, VlanOp};
 
 /// A stretch of one of the arrays.
@@ -154,6 +154,15 @@ pub(super) struct Key {
     pub(super) offset: i32,
     pub(super) value: u32,
     pub(super) mask: u32,
+}
+
+impl Key {
+    /// Whether it holds where it is not wholly in the frame; `None`: it cannot be read.
+    #[cold]
+    pub(super) fn before(&self, data: &[u8], network: usize) -> Option<bool> {
+        let word = FrameWord::at(data, network as i64 + i64::from(self.offset))?;
+        Some(word.holds(u32::from_be_bytes(self.value.to_ne_bytes()), u32::from_be_bytes(self.mask.to_ne_bytes())))
+    }
 }
 
 /// A node of a u32 filter that links, or of a linked table: its keys are a stretch of `far_keys`.

@@ -5,7 +5,7 @@ use super::actions::After;
 use super::layout::{FarNode, LinkTo, Span};
 use super::run::{Run, View};
 use crate::limits::{U32_DEPTH_MAX, U32_VISITS_MAX};
-use crate::rules::{Control, CounterSink, NodeWord};
+use crate::rules::{Control, CounterSink, FrameWord, NodeWord};
 use crate::types::Direction;
 
 /// Where a node's keys count from.
@@ -106,8 +106,8 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
         for (passed, key) in (node.counters + NodeWord::KEYS..).zip(node.keys.of(&self.plan.far_keys)) {
             let at =
                 base.data + base.network + i64::from(key.offset) + if key.next_header { base.next_header } else { 0 };
-            let Some(bytes) = bytes_at::<4>(view.packet.data(), at) else { return Keys::Unreadable };
-            if (u32::from_be_bytes(bytes) ^ key.value) & key.mask != 0 {
+            let Some(word) = FrameWord::at(view.packet.data(), at) else { return Keys::Unreadable };
+            if !word.holds(key.value, key.mask) {
                 return Keys::Differ;
             }
             self.counters.add(passed, 1);

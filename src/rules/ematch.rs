@@ -150,8 +150,8 @@ pub struct EmatchU32 {
     pub value: u32,
     /// Host byte order.
     pub mask: u32,
-    /// Bytes from the network header; may be negative. Of a word that begins before the MAC header, only bytes in the frame can be
-    /// compared: the kernel reads headroom there, which nobody can mean.
+    /// Bytes from the network header; may be negative, also so that the word begins before the MAC header, see
+    /// [`FrameWord`](super::FrameWord).
     pub offset: i32,
     /// `nexthdr+`: it is listed, and changes nothing (`basic` knows no next header).
     pub next_header: bool,

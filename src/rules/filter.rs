@@ -172,7 +172,7 @@ pub struct U32Key {
     pub value: u32,
     /// Host byte order.
     pub mask: u32,
-    /// Bytes from the base; may be negative down to the MAC header at −14.
+    /// Bytes from the base; may be negative, also so that the word begins before the MAC header at −14, see [`FrameWord`](super::FrameWord).
     pub offset: i32,
     /// See [`U32Base`].
     pub base: U32Base,

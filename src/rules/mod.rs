@@ -12,6 +12,7 @@ pub mod eval;
 pub mod filter;
 pub mod flower;
 pub mod police;
+mod word;
 
 pub use action::{
     Action, ActionId, ActionInstance, Control, Csum, Gact, Mirred, MirredMode, Nat, Pedit, Random, RandomKind, Simple,
@@ -27,6 +28,7 @@ pub use filter::{
     U32Node, U32Table, U32VariableOffset,
 };
 pub use flower::{FlowerField, FlowerKey, FlowerRule, PortMatch};
+pub use word::{FrameWord, HEADROOM_LEN, InFrame};
 
 use std::collections::BTreeMap;
 

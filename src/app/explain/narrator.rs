@@ -8,7 +8,7 @@ use super::unsure::unsure;
 use super::words::{changes, describe, ematch_words, fw_words, hex, verdict};
 use crate::rules::eval::trace::{End, LinkFailure, Step};
 use crate::rules::eval::{Event, Network};
-use crate::rules::{Control, Counters, Ruleset, U32Base, U32Key, U32Node};
+use crate::rules::{Control, Counters, FrameWord, Ruleset, U32Base, U32Key, U32Node};
 use crate::tc::filter::u32::handle_text;
 use crate::types::{DeviceId, Direction, PacketMeta, Topology};
 
@@ -274,12 +274,15 @@ impl Narrator<'_> {
         self.json.push(json!({ "step": "mark", "handle": handle, "wants": want, "has": mark, "holds": holds }));
     }
 
-    fn key(&mut self, (node, key): (&U32Node, &U32Key), word: Option<u32>, at: i64, frame_len: usize) {
+    fn key(&mut self, (node, key): (&U32Node, &U32Key), word: Option<FrameWord>, at: i64, frame_len: usize) {
         let base = if key.base == U32Base::NextHeader { "nexthdr+" } else { "" };
-        let holds = word.map(|word| (word ^ key.value) & key.mask == 0);
+        let holds = word.map(|word| word.holds(key.value, key.mask));
         let have = match word {
             None => format!("{}, so the whole filter ends", cut(at, 4, frame_len)),
-            Some(word) => {
+            Some(FrameWord { known, .. }) if key.mask & !known != 0 => {
+                "bytes before the frame are compared, which are whatever the kernel has there: no".to_owned()
+            }
+            Some(FrameWord { word, .. }) => {
                 format!("the frame has {word:08x}, masked {:08x}: {}", word & key.mask, yes(holds == Some(true)))
             }
         };
@@ -289,7 +292,7 @@ impl Narrator<'_> {
         self.line(3, &format!("{handle} match {want} at {place}: {have}"));
         self.json.push(json!({
             "step": "key", "handle": handle, "wants": want, "at": place, "frame_at": at,
-            "has": word.map(|w| format!("{w:08x}")), "holds": holds, "text": have,
+            "has": word.map(|w| format!("{:08x}", w.word)), "holds": holds, "text": have,
         }));
     }
 

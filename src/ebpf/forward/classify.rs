@@ -7,7 +7,10 @@ use super::work::{NETWORK, START, field};
 use crate::ebpf::asm::{Alu, Cond, Label, Reg, Size};
 use crate::ebpf::count::CounterSlot;
 use crate::ebpf::verdict::{Entry, filters, listing, mark_can_match};
-use crate::rules::{ActionId, Classifier, Filter, Hook, MatchallRule, NodeWord, U32Base, U32Key, U32Node};
+use crate::limits::ETHERNET_LEN;
+use crate::rules::{
+    ActionId, Classifier, Filter, HEADROOM_LEN, Hook, InFrame, MatchallRule, NodeWord, U32Base, U32Key, U32Node,
+};
 use crate::types::Protocol;
 
 /// Offset of `mark` in `struct __sk_buff`.
@@ -174,10 +177,13 @@ impl Emit<'_> {
     fn u32_key(&mut self, key: &U32Key, level: Level, there: &mut i32, miss: Label) {
         let position = NETWORK + key.offset.clamp(-NETWORK, 1 << 20);
         let fixed = level.depth == 0 && (key.base == U32Base::Network || !level.links);
-        if fixed && position < START {
-            self.asm.jump(level.next);
-            return;
-        }
+        let holds = self.asm.label();
+        let (key, position) = match key.in_frame(ETHERNET_LEN as i32) {
+            InFrame::Key(inside) if fixed => (inside, NETWORK + inside.offset.min(1 << 20)),
+            InFrame::Never if fixed => return self.asm.jump(miss),
+            InFrame::Unreadable if fixed => return self.asm.jump(level.next),
+            InFrame::Key(_) | InFrame::Never | InFrame::Unreadable => (*key, position),
+        };
         if fixed && position + 4 <= self.head_end {
             self.long_enough(position + 4, there, level.next);
             self.asm.load(Size::W, Reg::R1, Reg::R9, position as i16);
@@ -188,10 +194,36 @@ impl Emit<'_> {
                 self.asm.alu(Alu::Add, Reg::R3, Reg::R1);
             }
             self.asm.alu_imm(Alu::Add, Reg::R3, key.offset);
+            if key.offset < 0 {
+                self.u32_key_before(&key, level, miss, holds);
+            }
             self.read(4, level.next);
             self.asm.mov(Reg::R1, Reg::R0);
         }
         self.masked((key.value & key.mask).to_be_bytes(), key.mask.to_be_bytes(), miss);
+        self.asm.bind(holds);
+    }
+
+    /// A key that may begin before the frame, at R3: goes on if it does not.
+    fn u32_key_before(&mut self, key: &U32Key, level: Level, miss: Label, holds: Label) {
+        let inside = self.asm.label();
+        self.asm.jump_imm(Cond::SGe, Reg::R3, START, inside);
+        self.asm.jump_imm(Cond::SLt, Reg::R3, START - HEADROOM_LEN as i32, level.next);
+        for missing in 1..4 {
+            let other = self.asm.label();
+            self.asm.jump_imm(Cond::Ne, Reg::R3, START - missing, other);
+            match (U32Key { offset: -missing, ..*key }).in_frame(0) {
+                InFrame::Key(key) => {
+                    self.asm.load(Size::W, Reg::R1, Reg::R9, START as i16);
+                    self.masked((key.value & key.mask).to_be_bytes(), key.mask.to_be_bytes(), miss);
+                    self.asm.jump(holds);
+                }
+                InFrame::Never | InFrame::Unreadable => self.asm.jump(miss),
+            }
+            self.asm.bind(other);
+        }
+        self.asm.jump(if key.mask == 0 { holds } else { miss });
+        self.asm.bind(inside);
     }
 
     /// R3 = where keys of this depth count from.

@@ -225,7 +225,9 @@ impl Maker<'_> {
 
     pub fn u32_key(&mut self) -> U32Key {
         let sample = frame(self.rng, false);
-        let offset = *[0, 4, 8, 12, 16, 20, 24, 32, 36, -14, -8, -4, -2, -16, 33, -3, 60].choose(self.rng).unwrap();
+        let offset = *[0, 4, 8, 12, 16, 20, 24, 32, 36, -14, -8, -4, -2, -15, -16, -16, -18, -80, 33, -3, 60]
+            .choose(self.rng)
+            .unwrap();
         let mask = *[0xffff_ffff, 0xff, 0xffff, 0xff_0000, 0xffff_0000, 0, 0x0f00_0000].choose(self.rng).unwrap();
         let at = (offset + 14).max(0) as usize;
         let word = sample.get(at..at + 4).map_or(0, |b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));

@@ -430,7 +430,7 @@ impl Maker<'_> {
         let offset = match self.rng.gen_range(0..20) {
             0..=11 => self.rng.gen_range(0..11) * 4,
             12..=14 => pick(self.rng, &[-14, -10, -6, -2, -4, -8, -12]),
-            15 => pick(self.rng, &[-15, -18, -16, i32::MIN, i32::MAX, 65_535, 65_600, -65_536]),
+            15 => pick(self.rng, &[-15, -16, -16, -17, -18, -77, -79, i32::MIN, i32::MAX, 65_535, 65_600, -65_536]),
             _ => self.rng.gen_range(-16..80),
         };
         let mask = pick(self.rng, &[u32::MAX, 0xff, 0xff00, 0xffff, 0xffff_0000, 0x00ff_0000, 0x0f00_0000, 0, 1]);

@@ -4,7 +4,8 @@ use super::trace::Step;
 use super::{Outcome, Run, Skb};
 use crate::rules::ematch::{meta_device, meta_extras, meta_text_order};
 use crate::rules::{
-    BasicRule, Control, CounterSink, Ematch, EmatchAsk, EmatchLayer, EmatchMeta, EmatchTerm, MetaObject, NodeWord,
+    BasicRule, Control, CounterSink, Ematch, EmatchAsk, EmatchLayer, EmatchMeta, EmatchTerm, FrameWord, MetaObject,
+    NodeWord,
 };
 
 impl Run<'_> {
@@ -52,15 +53,7 @@ impl Run<'_> {
             }
             Ematch::U32(key) => {
                 let at = skb.network() as i64 + i64::from(key.offset);
-                let (value, mask) = (key.value.to_be_bytes(), key.mask.to_be_bytes());
-                // The word must be in the frame; of one that begins before it, the bytes that are compared.
-                at > -4
-                    && (0..4).zip(value.iter().zip(mask)).all(|(byte, (value, mask))| {
-                        match usize::try_from(at + byte) {
-                            Ok(at) => skb.data.get(at).is_some_and(|have| (have ^ value) & mask == 0),
-                            Err(_) => mask == 0,
-                        }
-                    })
+                FrameWord::at(&skb.data, at).is_some_and(|word| word.holds(key.value, key.mask))
             }
             Ematch::Nbyte(nbyte) => {
                 let at = layer(nbyte.layer, skb) + i64::from(nbyte.offset);

@@ -1,7 +1,7 @@
 //! What the interpreter does, step by step, for those who want to see it. It changes nothing.
 
 use super::Run;
-use crate::rules::{ActionInstance, Control, Ematch, FwFilter, U32Key, U32Node};
+use crate::rules::{ActionInstance, Control, Ematch, FrameWord, FwFilter, U32Key, U32Node};
 use crate::types::{DeviceId, Direction, DropReason, PacketMeta};
 
 /// One step.
@@ -54,8 +54,8 @@ pub enum Step<'a> {
         node: &'a U32Node,
         /// The key.
         key: &'a U32Key,
-        /// The frame's four bytes there, in network order; `None`: they are not all in the frame, which ends the whole filter.
-        word: Option<u32>,
+        /// The frame's four bytes there; `None`: they are not all in the frame, which ends the whole filter.
+        word: Option<FrameWord>,
         /// Where they are, in bytes from the frame's start (without its outer tag).
         at: i64,
         /// How long the frame is so.

@@ -3,7 +3,7 @@
 use super::trace::{LinkFailure, Step};
 use super::{Outcome, Run, Skb};
 use crate::limits::{U32_DEPTH_MAX, U32_VISITS_MAX};
-use crate::rules::{Control, CounterSink, NodeWord, U32Base, U32Link, U32Node};
+use crate::rules::{Control, CounterSink, FrameWord, NodeWord, U32Base, U32Link, U32Node};
 
 /// Where a node's keys count from.
 #[derive(Clone, Copy)]
@@ -114,10 +114,10 @@ impl Run<'_> {
                 U32Base::NextHeader => base.data + base.network + base.next_header,
             };
             let at = from + i64::from(key.offset);
-            let word = word_at(&skb.data, at);
+            let word = FrameWord::at(&skb.data, at);
             self.tell(Step::Key { node, key, word, at, frame_len: skb.data.len() });
             let Some(word) = word else { return Node::Unreadable };
-            if (word ^ key.value) & key.mask != 0 {
+            if !word.holds(key.value, key.mask) {
                 return Node::Differs;
             }
             self.counters.add(node.counters + NodeWord::KEYS + index as u32, 1);
@@ -171,7 +171,7 @@ fn descend(link: &U32Link, data: &[u8], base: &mut Base, bucket_count: usize) ->
     Ok(bucket)
 }
 
-/// `skb_header_pointer()` of four bytes; the kernel would read headroom before the MAC header, which nobody can mean.
+/// Four bytes of the frame; from before it, what a link hashes is whatever the kernel has there.
 fn word_at(data: &[u8], at: i64) -> Option<u32> {
     bytes_at::<4>(data, at).map(u32::from_be_bytes)
 }
