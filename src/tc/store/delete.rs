@@ -1,7 +1,7 @@
 //! Deleting filters and what hangs on them (`tc_del_tfilter()`, cls_api.c). It makes nothing.
 
 use super::Store;
-use super::block::{Block, Entry, Proto};
+use super::block::{Block, Chain, Entry, Proto};
 use super::filters::{NOT_FOUND, Place, find};
 use super::u32::U32Table;
 use crate::rules::Control;
@@ -100,6 +100,10 @@ impl Store {
     fn after_delete(&mut self, place: Place) {
         self.settle_u32(place);
         self.drop_chain_if_unused(place);
+        // What went may have been the last to go to a chain that holds nothing.
+        let is_empty = |c: &&Chain| c.protos.is_empty() && !c.explicit;
+        let empty: Vec<u32> = self.block(place).chains.iter().filter(is_empty).map(|c| c.index).collect();
+        empty.into_iter().for_each(|chain| self.drop_chain_if_unused(Place { chain, ..place }));
     }
 
     /// A chain goes when it holds nothing, was not made by hand, and no action of its hook goes to it.
