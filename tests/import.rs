@@ -6,7 +6,8 @@ use std::path::Path;
 
 use viscum::app::import::plan;
 use viscum::host::tc::{
-    Filter, Links, Node, PARENT_EGRESS, Place, Snapshot, Subject, actions_of, assemble, decode_filter, encode_filter,
+    Filter, Links, Node, PARENT_EGRESS, Place, SHARED_BLOCK, Snapshot, Subject, actions_of, assemble, decode_filter,
+    encode_filter,
 };
 use viscum::tc::action::KINDS;
 use viscum::tc::store::BlockId;
@@ -58,7 +59,9 @@ fn recording(path: &Path, rules: &Store) -> Snapshot {
     let (links, messages) = messages(path);
     let names = links.clone();
     let mut is_root = |place: &Place, table: u32| {
-        let state = rules.state(names.key(place.device))?;
+        let of_block = || rules.shared(None, place.parent).map(|(_, state)| state);
+        let of_device = || rules.state(names.key(place.device));
+        let state = if place.device == SHARED_BLOCK { of_block() } else { of_device() }?;
         let block = if place.parent == PARENT_EGRESS { BlockId::Egress } else { BlockId::Ingress };
         let proto = state.block(block).chain(place.chain)?.protos.iter().find(|p| p.prio == place.prio)?;
         Some(proto.table == table)
@@ -89,6 +92,10 @@ fn listings(store: &mut Store, devices: &Named) -> String {
             commands.push(format!("tc -s filter show dev {device} {parent}"));
         }
     }
+    for block in 1..4 {
+        commands.push(format!("tc chain show block {block}"));
+        commands.push(format!("tc -s filter show block {block}"));
+    }
     for kind in KINDS {
         commands.push(format!("tc -s actions ls action {kind}"));
     }
@@ -102,12 +109,52 @@ fn listings(store: &mut Store, devices: &Named) -> String {
 }
 
 /// What cannot be imported of the recordings: the case, what is said, and how the rules lose it too.
-const LEFT_OUT: &[(&str, &str, &str)] = &[(
-    "police_syntax",
-    "dev eth0 ingress protocol ip pref 68 matchall chain 0 handle 0x1: it has a burst of 3878289408 ticks at 1 in a second, \
+const LEFT_OUT: &[(&str, &str, &str)] = &[
+    (
+        "police_syntax",
+        "dev eth0 ingress protocol ip pref 68 matchall chain 0 handle 0x1: it has a burst of 3878289408 ticks at 1 in a second, \
      which tc has no words for",
-    "tc filter del dev eth0 ingress pref 68",
-)];
+        "tc filter del dev eth0 ingress pref 68",
+    ),
+    (
+        "fw",
+        "dev eth0 ingress protocol all pref 9 fw chain 0 handle 0x9: import does not read a fw filter without action and classid: the \
+         kernel tells neither its mask nor its indev",
+        "tc filter del dev eth0 ingress pref 9",
+    ),
+    // An address of prefix length 0 is not told, and a filter with one is told as one without.
+    (
+        "flower_changes",
+        "dev eth0 ingress protocol ip pref 1 flower chain 0 handle 0x4: the kernel tells the same keys of 2 filters of this prio, which \
+         tc cannot add",
+        "tc filter del dev eth0 ingress protocol ip pref 1 handle 4 flower",
+    ),
+    (
+        "flower_changes",
+        "dev eth0 ingress protocol ip pref 1 flower chain 0 handle 0x5: the kernel tells the same keys of 2 filters of this prio, which \
+         tc cannot add",
+        "tc filter del dev eth0 ingress protocol ip pref 1 handle 5 flower",
+    ),
+    (
+        "flower_changes",
+        "dev eth0 ingress protocol ip pref 1 flower chain 0 handle 0x7: it has flower with another protocol than its filter's, which tc \
+         has no words for",
+        "tc filter del dev eth0 ingress protocol ip pref 1 handle 7 flower",
+    ),
+    // Changed to the keys of the other.
+    (
+        "flower_changes",
+        "dev eth0 ingress protocol 802.1Q pref 3 flower chain 0 handle 0x1: the kernel tells the same keys of 2 filters of this prio, \
+         which tc cannot add",
+        "tc filter del dev eth0 ingress protocol 802.1Q pref 3 handle 1 flower",
+    ),
+    (
+        "flower_changes",
+        "dev eth0 ingress protocol 802.1Q pref 3 flower chain 0 handle 0x3: the kernel tells the same keys of 2 filters of this prio, \
+         which tc cannot add",
+        "tc filter del dev eth0 ingress protocol 802.1Q pref 3 handle 3 flower",
+    ),
+];
 
 /// The order of lines does not matter where a prio was made anew: its root table is then younger than its other tables, which commands
 /// cannot bring about.
@@ -116,13 +163,12 @@ fn in_any_order(name: &str, text: &str) -> String {
     if name == "u32_tables" {
         lines.sort_unstable();
     }
-    // A filter that was refused has left a binding behind in that kernel (6.1), which nothing holds.
-    let leaked =
-        ("index 4 ref 1 bind 1", if name == "errors" { "index 4 ref 1 bind 0" } else { "index 4 ref 1 bind 1" });
+    let text = lines.join("\n");
+    // A filter that was refused has left an action behind in that kernel (6.1), which nothing holds.
+    let text = if name == "errors" { text.split("# tc -s actions").next().unwrap_or_default() } else { &text };
     // The word that named the hook last is what a listing shows; the kernel does not tell it.
     let words = ["filter parent ffff: ", "filter ingress ", "filter egress "];
-    let text = lines.join("\n").replace(leaked.0, leaked.1);
-    words.iter().fold(text, |text, word| text.replace(word, "filter "))
+    words.iter().fold(text.to_owned(), |text, word| text.replace(word, "filter "))
 }
 
 #[test]
@@ -156,7 +202,7 @@ fn what_a_real_kernel_told_becomes_the_rules_that_it_was_given() {
         }
         let [want, have] = [&mut rules, &mut store].map(|s| in_any_order(&name, &listings(s, &devices)));
         if let Some((line, (want, have))) = want.lines().zip(have.lines()).enumerate().find(|(_, (w, h))| w != h) {
-            wrong.push(format!("{name} line {line}:\n  the rules  {want}\n  the import {have}"));
+            wrong.push(format!("{name} line {line}:\n  the rules  {want}\n  the import {have}\n{script}"));
         } else if want.len() != have.len() {
             wrong.push(format!("{name}: {} and {} bytes", want.len(), have.len()));
         }
@@ -176,6 +222,8 @@ fn without_counts(mut filter: Filter) -> Filter {
         Node::U32(node) => &mut node.common.actions,
         Node::Flower(flower) => &mut flower.common.actions,
         Node::Matchall(common) => &mut common.actions,
+        Node::Fw(fw) => &mut fw.common.actions,
+        Node::Basic(basic) => &mut basic.common.actions,
         Node::Head | Node::U32Table(_) | Node::Other(_) => return filter,
     };
     actions.iter_mut().for_each(|action| (action.refs, action.binds) = (0, 0));
@@ -189,6 +237,9 @@ fn what_a_real_kernel_told_is_encoded_and_decoded_to_the_same() {
         let (links, messages) = messages(&path);
         for (_, payload) in messages.iter().filter(|(subject, _)| *subject == Subject::Filter) {
             let filter = without_counts(decode_filter(payload, &links).unwrap());
+            if matches!(filter.node, Node::Other(_)) {
+                continue;
+            }
             kinds.extend(actions_of(&filter.node).iter().map(|a| a.kind.clone()));
             kinds.insert(filter.place.kind.clone());
             let again = decode_filter(&encode_filter(&filter, &links).unwrap(), &links).unwrap();
@@ -196,7 +247,8 @@ fn what_a_real_kernel_told_is_encoded_and_decoded_to_the_same() {
         }
     }
     let all = [
-        "flower", "gact", "matchall", "mirred", "nat", "pedit", "police", "simple", "skbedit", "skbmod", "u32", "vlan",
+        "basic", "flower", "fw", "gact", "matchall", "mirred", "nat", "pedit", "police", "simple", "skbedit", "skbmod",
+        "u32", "vlan",
     ];
     let missing: Vec<&&str> = all.iter().filter(|kind| !kinds.contains(**kind)).collect();
     assert!(missing.is_empty(), "no recording has {missing:?}");

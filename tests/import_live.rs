@@ -242,3 +242,121 @@ fn this_kernels_kinds_are_found_by_trying_them() {
     }
     assert!(found.iter().all(|s| s.present == s.said.is_empty()), "{found:?}");
 }
+
+/// Rules of all kinds; a kernel that has not all of them refuses some.
+const ALL_KINDS: &[&str] = &[
+    "qdisc add dev d0 ingress_block 7 clsact",
+    "qdisc add dev d2 ingress_block 7 egress_block 9 clsact",
+    "filter add block 7 prio 1 protocol ip u32 match ip dst 198.18.0.0/15 action mirred egress redirect dev d2",
+    "filter add block 7 prio 1 protocol ip chain 3 u32 match ip src 198.18.0.1/32 flowid 1:1",
+    "filter add block 9 prio 5 protocol ip handle 2: u32 divisor 16",
+    "filter add block 9 prio 5 protocol ip u32 ht 2:3: match ip dport 12345 0xffff flowid 1:4",
+    "filter add block 9 prio 5 protocol ip u32 match ip protocol 6 0xff link 2: hashkey mask 0x000f0000 at 12",
+    "filter add dev d0 egress prio 1 protocol all u32 match u32 0 0 flowid 1:9",
+    "chain add block 9 chain 77",
+    "chain add block 7 chain 8 protocol 802.1Q flower vlan_id 0 vlan_ethtype ip ip_proto tcp dst_port 0/0xffff ip_flags frag",
+    "chain add dev d0 egress chain 5 protocol mpls_uc flower mpls lse depth 2 label 0 lse depth 3",
+    "filter add dev d0 egress prio 2 protocol 802.1ad flower vlan_id 200 vlan_ethtype 802.1Q cvlan_id 100 cvlan_ethtype ipv6 \
+     ip_proto icmpv6 type 128/240 code 1 indev d0 classid 1:2",
+    "filter add dev d0 egress prio 2 protocol 802.1ad flower vlan_ethtype ppp_ses pppoe_sid 5 ppp_proto ip dst_ip 10.0.0.0/9",
+    "filter add dev d0 egress prio 3 protocol all flower num_of_vlans 2 cvlan_prio 2 action pass",
+    "filter add dev d0 egress prio 4 protocol arp flower arp_op reply arp_sip 10.1.2.0/24 arp_tha 2:3:4:5:6:7/ff:0:0:0:0:1 action pass",
+    "filter add dev d0 egress prio 5 protocol mpls_uc flower mpls lse depth 1 label 16 lse depth 3 ttl 63 action drop",
+    "filter add dev d0 egress prio 5 protocol mpls_uc flower mpls_label 5 mpls_bos 1 hw_tc 3",
+    "filter add dev d0 egress prio 6 protocol ppp_ses flower ppp_proto lcp action pass",
+    "filter add dev d0 egress prio 7 protocol ip flower ip_proto udp dst_port 100-200 ip_tos 0x10/fc ip_ttl 5 ip_flags frag/nofirstfrag",
+    "filter add dev d0 egress prio 7 protocol ip flower ip_proto icmp type 8 src_mac 2:0:0:0:0:0/8 skip_hw action pass",
+    "filter add dev d0 egress prio 8 protocol ip handle 0x17/0xff fw indev d0 action drop",
+    "filter add dev d0 egress prio 8 protocol ip handle 0x117/0xff fw classid 1:5",
+    "filter add dev d0 egress prio 8 protocol ip handle 0x18/0xff fw classid 1:5 action pass",
+    "filter add dev d0 egress prio 9 protocol all basic match 'cmp(u16 at 2 layer transport mask 0xff trans gt 80) and not (u32(u32 \
+     0x0a000001 0xffffffff at 12) or (nbyte(GET at 20 layer 2) and meta(nf_mark shift 1 mask 0xf0 eq 16)))' action drop",
+    "filter add dev d0 egress prio 9 protocol all basic match 'meta(\"d 0\" lt dev shift 1) or meta(vlan gt random)' classid 1:3",
+    "filter add dev d0 egress prio 9 protocol all basic match 'nbyte(\"\\x00a(\\xff\" at 0 layer link)' action pass",
+    "filter add dev d0 egress prio 10 protocol all basic action pass",
+    "filter add dev d0 egress prio 11 protocol all matchall action pass",
+    "filter add block 7 prio 9 protocol ip flower ip_proto tcp tcp_flags 2/3 action drop",
+];
+
+/// Whole kernels have them all; see what is said where this one has not.
+#[test]
+fn the_kernel_takes_back_what_was_read_of_every_kind() {
+    use viscum::app::import::import;
+    use viscum::host::{netns, tc};
+    if !is_root() {
+        return;
+    }
+    let place = Place::new("t");
+    let words = |line: &str| -> Vec<String> {
+        parse_script(&format!("tc {line}"), "rule", &BTreeMap::new()).lines[0]
+            .tokens
+            .iter()
+            .skip(1)
+            .map(|t| t.text.clone())
+            .collect()
+    };
+    let mut refused = Vec::new();
+    for line in ALL_KINDS {
+        let mut args = vec!["-n".to_owned(), place.0.clone()];
+        args.extend(words(line));
+        if !std::process::Command::new("tc").args(&args).output().unwrap().status.success() {
+            refused.push(line);
+        }
+    }
+    let not_u32: Vec<_> = refused.iter().filter(|line| line.contains("u32 match") || line.contains("qdisc")).collect();
+    assert!(not_u32.is_empty(), "{not_u32:#?}");
+    eprintln!("{} of {} rules are there; without {refused:#?}", ALL_KINDS.len() - refused.len(), ALL_KINDS.len());
+    let (before, snapshot) = import(Some(&place.0), None).unwrap();
+    assert!(before.left_out.is_empty(), "{:#?}", before.left_out);
+    let script = before.script();
+    // tc makes the same of the words, and the kernel of the messages.
+    for by_messages in [false, true] {
+        for device in ["d0", "d2"] {
+            place.add(&format!("qdisc del dev {device} clsact"));
+        }
+        if by_messages {
+            let put_back = || -> Result<(), tc::NetlinkError> {
+                let mut socket = tc::Socket::new()?;
+                before.steps.iter().try_for_each(|step| tc::apply(&mut socket, &snapshot.links, &step.change))
+            };
+            netns::in_namespace(Some(&place.0), put_back).unwrap().unwrap();
+        } else {
+            let mut shell = std::process::Command::new("sh");
+            assert!(shell.args(["-e", "-c", &script]).status().unwrap().success(), "{script}");
+        }
+        assert_eq!(import(Some(&place.0), None).unwrap().0.script(), script, "by messages: {by_messages}");
+    }
+    if script.contains("filter add") {
+        load_into(&mut Store::new(), &script, "import", &BTreeMap::new(), &AnyDevice).unwrap();
+    }
+}
+
+/// In the old method of fw the kernel does not come to the end of its own list.
+#[test]
+fn a_list_that_the_kernel_ends_early_is_read_prio_by_prio() {
+    if !is_root() {
+        return;
+    }
+    let place = Place::new("o");
+    place.add("qdisc add dev d0 clsact");
+    if !place.tc("filter add dev d0 ingress prio 3 protocol ip fw").0 {
+        eprintln!("not tried: this kernel has no fw");
+        return;
+    }
+    for words in [
+        "prio 2 protocol ip chain 4 u32 match u32 1 1 at 0 flowid 1:1",
+        "prio 9 protocol ip u32 match u32 2 2 at 0 flowid 1:2",
+        "prio 3 protocol ip chain 4 u32 match u32 3 3 at 0 flowid 1:3",
+        "prio 65535 protocol all matchall action pass",
+    ] {
+        place.add(&format!("filter add dev d0 ingress {words}"));
+    }
+    let (code, script) = imported(&place, &[]);
+    assert_eq!(code, 0, "{script}");
+    for line in
+        ["pref 3 fw", "pref 9 handle ::800 u32", "pref 3 chain 4 handle ::800 u32", "pref 65535 handle 0x1 matchall"]
+    {
+        assert!(script.contains(line), "{line}\n{script}");
+    }
+    load_into(&mut Store::new(), &script, "import", &BTreeMap::new(), &AnyDevice).unwrap();
+}

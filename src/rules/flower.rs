@@ -9,7 +9,7 @@ pub use fields::{FlowerField, NEVER_FAMILY};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::ActionId;
-use crate::types::DeviceId;
+use crate::types::{DeviceId, ethertype};
 
 /// Labels of an MPLS stack that are looked at: `FLOW_DIS_MPLS_MAX`, include/net/flow_dissector.h.
 pub const MPLS_DEPTH_MAX: usize = 7;
@@ -168,6 +168,18 @@ pub enum PortMatch {
     Range(u16, u16),
 }
 
+/// The type behind a PPP protocol (`fl_set_key_pppoe()`).
+#[must_use]
+pub const fn behind_ppp(proto: u16) -> Option<u16> {
+    match proto {
+        0x0021 => Some(ethertype::IPV4),
+        0x0057 => Some(ethertype::IPV6),
+        0x0281 => Some(ethertype::MPLS_UC),
+        0x0283 => Some(ethertype::MPLS_MC),
+        _ => None,
+    }
+}
+
 impl FlowerMpls {
     /// The whole entry as value and mask, as on the wire.
     #[must_use]
@@ -200,6 +212,18 @@ impl FlowerKey {
     pub fn settle(&mut self) {
         self.more = self.more.take().filter(|more| **more != FlowerMore::default());
         self.ipv6 = self.ipv6.take().filter(|ipv6| **ipv6 != FlowerIpv6::default());
+    }
+
+    /// The protocol of the filter that has this key: the type of the outer tag, of a PPPoE frame, or else what the key ends at.
+    /// `None`: all.
+    #[must_use]
+    pub fn protocol(&self) -> Option<u16> {
+        let Some(more) = &self.more else { return self.eth_type };
+        let outer = more.vlan[0];
+        if outer != FlowerVlan::default() || more.num_of_vlans.is_some_and(|count| count > 0) {
+            return outer.tpid;
+        }
+        if more.pppoe.is_some() { Some(ethertype::PPP_SES) } else { self.eth_type }
     }
 
     /// The addresses of IPv6, source first.

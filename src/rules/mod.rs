@@ -4,6 +4,8 @@
 //! back end (`plan`, `ebpf`) is measured against that.
 
 pub mod action;
+#[cfg(test)]
+pub mod arbitrary;
 pub mod counters;
 pub mod ematch;
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::host::tc::{
-    BoundAction, Chain, Common, Filter, Links, Node, PARENT_EGRESS, PARENT_INGRESS, Place, Qdisc, U32,
+    BoundAction, Chain, Common, Filter, Fw, Links, Node, PARENT_EGRESS, PARENT_INGRESS, Place, Qdisc, SHARED_BLOCK, U32,
 };
+use crate::rules::FlowerKey;
 use crate::tc::action::Extras;
 use crate::tc::number::classid_text;
 use crate::tc::words::{self, Unsayable};
@@ -32,8 +33,11 @@ impl Lines<'_> {
         words::quoted(&self.links.key(device).name)
     }
 
-    /// `dev D ingress`.
+    /// `dev D ingress`, or `block N`.
     pub(super) fn hook(&self, device: DeviceId, parent: u32) -> Result<String, Unsayable> {
+        if device == SHARED_BLOCK {
+            return Ok(format!("block {parent}"));
+        }
         let device = self.device(device)?;
         Ok(match parent {
             PARENT_INGRESS => format!("dev {device} ingress"),
@@ -44,8 +48,14 @@ impl Lines<'_> {
 
     pub(super) fn qdisc(&self, qdisc: &Qdisc) -> Result<String, Unsayable> {
         let device = self.device(qdisc.device)?;
+        let mut blocks = String::new();
+        for (name, block) in [("ingress_block", 0), ("egress_block", 1)].map(|(name, at)| (name, qdisc.blocks[at])) {
+            if block != 0 {
+                let _ = write!(blocks, " {name} {block}");
+            }
+        }
         Ok(match qdisc.kind.as_str() {
-            kind @ ("ingress" | "clsact") => format!("qdisc add dev {device} {kind}"),
+            kind @ ("ingress" | "clsact") => format!("qdisc add dev {device}{blocks} {kind}"),
             kind => format!("qdisc add dev {device} root handle {} {kind}", classid_text(qdisc.handle)),
         })
     }
@@ -54,10 +64,15 @@ impl Lines<'_> {
         let mut out = format!("chain add {} chain {}", self.hook(chain.device, chain.parent)?, chain.index);
         if let Some((kind, key)) = &chain.template {
             let key = key.as_ref().map_err(Clone::clone)?;
-            let protocol = key.eth_type.unwrap_or(ethertype::ALL);
-            let _ = write!(out, " protocol {} {kind}{}", words::protocol(protocol), words::flower(key, protocol)?);
+            let protocol = key.protocol().unwrap_or(ethertype::ALL);
+            let _ = write!(out, " protocol {} {kind}{}", words::protocol(protocol), self.flower(key, protocol)?);
         }
         Ok(out)
+    }
+
+    fn flower(&self, key: &FlowerKey, protocol: u16) -> Result<String, Unsayable> {
+        let indev = key.more.as_ref().and_then(|more| more.indev).map(|device| self.links.key(device).name.as_str());
+        words::flower(key, protocol, indev)
     }
 
     /// `tc actions add action …`.
@@ -77,9 +92,9 @@ impl Lines<'_> {
         Ok(format!("filter add {hook} protocol {} pref {}{chain}", words::protocol(place.protocol), place.prio))
     }
 
-    /// A u32 prio with its root table and nothing in it.
+    /// A prio with nothing in it: u32 with its root table, or the old method of fw.
     pub(super) fn head(&self, place: &Place) -> Result<String, Unsayable> {
-        Ok(format!("{} u32", self.start(place)?))
+        Ok(format!("{} {}", self.start(place)?, place.kind))
     }
 
     pub(super) fn table(&self, place: &Place, buckets: u32) -> Result<String, Unsayable> {
@@ -105,13 +120,31 @@ impl Lines<'_> {
                 Ok(out + &self.common(&node.common, place, notes)?)
             }
             Node::Flower(flower) => {
-                let keys = words::flower(&flower.key, place.protocol)?;
+                let keys = self.flower(&flower.key, place.protocol)?;
                 let rest = self.common(&flower.common, place, notes)?;
                 Ok(format!("{start} handle {:#x} flower{keys}{rest}", place.handle))
             }
             Node::Matchall(common) => {
                 let rest = self.common(common, place, notes)?;
                 Ok(format!("{start} handle {:#x} matchall{rest}", place.handle))
+            }
+            Node::Fw(Fw { mask, indev, common }) => {
+                let mut out = format!("{start} handle {:#x}", place.handle);
+                if *mask != u32::MAX {
+                    let _ = write!(out, "/{mask:#x}");
+                }
+                out.push_str(" fw");
+                if let Some(indev) = indev {
+                    let _ = write!(out, " indev {}", words::quoted(indev)?);
+                }
+                Ok(out + &self.common(common, place, notes)?)
+            }
+            Node::Basic(basic) => {
+                let mut keys = words::ematches(&basic.ematches)?;
+                keys.push_str(&self.common(&basic.common, place, notes)?);
+                // Without any word the kernel refuses it; class 0 is none.
+                let keys = if keys.is_empty() { " classid 0:0" } else { keys.as_str() };
+                Ok(format!("{start} handle {:#x} basic{keys}", place.handle))
             }
             Node::Other(lacking) => Err(lacking.clone().into()),
             Node::Head | Node::U32Table(_) => Err(Why::Other("it is no filter")),

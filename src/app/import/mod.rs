@@ -2,6 +2,7 @@
 
 mod line;
 mod order;
+mod prio;
 
 use std::fmt::Write as _;
 

@@ -1,21 +1,16 @@
 //! In which order commands make the state that was read: u32 gives its root tables numbers in the order in which they are made, links
 //! need their tables, chains are listed in the order in which they came to be. It writes no command itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::line::{Lines, Why};
+use super::prio::{FIRST_ROOT, Fillers, GAP_MAX, Prio, Tables, mask_of, masked_key, sort_roots};
 use super::{Import, Step};
 use crate::host::tc::{
-    Chain, Change, Filter, Lacking, Node, PARENT_EGRESS, PARENT_INGRESS, PARENT_ROOT, Place, Qdisc, Snapshot,
-    actions_of,
+    Chain, Change, Filter, Lacking, Node, PARENT_ROOT, Place, Qdisc, SHARED_BLOCK, Snapshot, actions_of,
 };
-use crate::rules::PortMatch;
+use crate::rules::{FlowerField, FlowerKey};
 use crate::types::{DeviceId, ethertype};
-
-/// The id of the first root table of a qdisc; the others follow.
-const FIRST_ROOT: u32 = 0x800;
-/// How many numbers that nothing has now are passed over by prios that are made and deleted.
-const GAP_MAX: u32 = 256;
 
 /// The commands for a snapshot.
 #[must_use]
@@ -23,6 +18,7 @@ pub fn plan(snapshot: &Snapshot) -> Import {
     let mut work = Work {
         snapshot,
         lines: Lines { links: &snapshot.links },
+        blocks: BTreeSet::new(),
         out: Import { netns: snapshot.netns.clone(), ..Import::default() },
     };
     work.out.left_out.extend(snapshot.unread.iter().map(ToString::to_string));
@@ -33,19 +29,16 @@ pub fn plan(snapshot: &Snapshot) -> Import {
     work.out
 }
 
-/// All records of one prio of one chain.
-struct Prio<'a> {
-    head: &'a Place,
-    /// u32: its root table.
-    root: Option<u32>,
-    records: Vec<&'a Filter>,
-}
-
 struct Work<'a> {
     snapshot: &'a Snapshot,
     lines: Lines<'a>,
+    /// Shared blocks that are done.
+    blocks: BTreeSet<u32>,
     out: Import,
 }
+
+/// A device, or that it is a shared block; the hook or qdisc, or the block's number.
+type Hook = (DeviceId, u32);
 
 impl<'a> Work<'a> {
     fn step(&mut self, change: Change, words: String) {
@@ -77,16 +70,17 @@ impl<'a> Work<'a> {
     }
 
     fn qdisc(&mut self, qdisc: &Qdisc) {
-        let hooks: Vec<u32> = match qdisc.kind.as_str() {
-            "ingress" => vec![PARENT_INGRESS],
-            "clsact" => vec![PARENT_INGRESS, PARENT_EGRESS],
-            _ if qdisc.parent == PARENT_ROOT => vec![qdisc.handle],
-            // What is below a root qdisc only queues.
-            _ => return,
+        let hooks = qdisc.hooks();
+        if hooks.is_empty() {
+            return;
+        }
+        let (shared, own): (Vec<Hook>, Vec<Hook>) = hooks.into_iter().partition(|(device, _)| *device == SHARED_BLOCK);
+        let is_used = |hook: &Hook| {
+            let of_hook = |device: DeviceId, parent: u32| (device, parent) == *hook;
+            self.snapshot.filters.iter().any(|f| of_hook(f.place.device, f.place.parent))
+                || self.snapshot.chains.iter().any(|c| of_hook(c.device, c.parent))
         };
-        let prios: Vec<Prio<'a>> = hooks.iter().flat_map(|parent| self.prios(qdisc.device, *parent)).collect();
-        let has_chains = self.snapshot.chains.iter().any(|c| c.device == qdisc.device && hooks.contains(&c.parent));
-        if prios.is_empty() && !has_chains && qdisc.parent == PARENT_ROOT {
+        if qdisc.parent == PARENT_ROOT && !own.iter().any(is_used) {
             return;
         }
         match self.lines.qdisc(qdisc) {
@@ -96,14 +90,20 @@ impl<'a> Work<'a> {
                 return;
             }
         }
-        let blocks = hooks.iter().zip(qdisc.blocks).filter(|(_, block)| *block != 0);
-        for (_, block) in blocks {
-            let device = self.snapshot.links.key(qdisc.device);
-            self.out
-                .left_out
-                .push(format!("{device}: import does not read shared blocks, and its filters are in block {block}"));
+        self.hooks(&own);
+        // A block is there from its first qdisc on, and has tables of its own.
+        for block in shared {
+            if self.blocks.insert(block.1) {
+                self.hooks(&[block]);
+            }
         }
-        let mut explicit: Vec<&Chain> = hooks.iter().flat_map(|parent| self.chains(qdisc.device, *parent)).collect();
+    }
+
+    /// What is at hooks that share their u32 tables.
+    fn hooks(&mut self, hooks: &[Hook]) {
+        let prios: Vec<Prio<'a>> = hooks.iter().flat_map(|(device, parent)| self.prios(*device, *parent)).collect();
+        let mut explicit: Vec<&Chain> =
+            hooks.iter().flat_map(|(device, parent)| self.chains(*device, *parent)).collect();
         self.filters(prios, &mut explicit);
         self.make_chains(&mut explicit, None);
     }
@@ -124,11 +124,14 @@ impl<'a> Work<'a> {
     /// Makes the explicit chains of a hook that the kernel lists before the chain of `next`, and that one; all without one.
     fn make_chains(&mut self, explicit: &mut Vec<&'a Chain>, next: Option<&Place>) {
         let all = &self.snapshot.chains;
-        let rank = |parent: u32, index: u32| all.iter().position(|c| (c.parent, c.index) == (parent, index));
+        let rank = |device: DeviceId, parent: u32, index: u32| {
+            all.iter().position(|c| (c.device, c.parent, c.index) == (device, parent, index))
+        };
         let is_due = |chain: &&Chain| {
             next.is_none_or(|next| {
                 let hook = (chain.device, chain.parent) == (next.device, next.parent);
-                hook && rank(chain.parent, chain.index) <= rank(next.parent, next.chain)
+                let [chain, next] = [(chain.device, chain.parent, chain.index), (next.device, next.parent, next.chain)];
+                hook && rank(chain.0, chain.1, chain.2) <= rank(next.0, next.1, next.2)
             })
         };
         let (due, rest): (Vec<&Chain>, Vec<&Chain>) = explicit.iter().partition(|chain| is_due(chain));
@@ -289,12 +292,19 @@ impl<'a> Work<'a> {
 
     /// Filters of another kind than u32.
     fn plain(&mut self, prio: &Prio<'a>) {
-        let nodes: Vec<&Filter> = prio.records.iter().copied().filter(|f| f.node != Node::Head).collect();
-        if nodes.is_empty() && !matches!(prio.head.kind.as_str(), "flower" | "matchall") {
-            let lacking = Lacking(format!("the classifier {}", prio.head.kind));
-            self.leave_out(prio.head, &Why::Lacking(lacking));
+        let mut nodes: Vec<&Filter> = prio.records.iter().copied().filter(|f| f.node != Node::Head).collect();
+        match (prio.head.kind.as_str(), nodes.is_empty()) {
+            // The old method: the mark is the class.
+            ("fw", true) => self.filler(&Place { handle: 0, ..prio.head.clone() }, true),
+            // Each is listed before those that are older.
+            ("fw" | "basic", false) => nodes.reverse(),
+            ("flower" | "matchall" | "basic", _) | (_, false) => {}
+            (kind, true) => {
+                let lacking = Lacking(format!("the classifier {kind}"));
+                self.leave_out(prio.head, &Why::Lacking(lacking));
+            }
         }
-        let masks: BTreeSet<String> = nodes.iter().filter_map(|f| mask_of(&f.node)).collect();
+        let masks: BTreeSet<Vec<(FlowerField, u128)>> = nodes.iter().filter_map(|f| mask_of(&f.node)).collect();
         if masks.len() > 1 {
             let pref = prio.head.prio;
             self.out.notes.push(format!(
@@ -302,7 +312,20 @@ impl<'a> Work<'a> {
                 masks.len()
             ));
         }
-        nodes.into_iter().for_each(|filter| self.filter(filter, false));
+        let mut told: HashMap<FlowerKey, usize> = HashMap::new();
+        for key in nodes.iter().filter_map(|f| masked_key(&f.node)) {
+            *told.entry(key).or_default() += 1;
+        }
+        for filter in nodes {
+            match masked_key(&filter.node).and_then(|key| told.get(&key)) {
+                Some(count) if *count > 1 => {
+                    let why =
+                        format!("the kernel tells the same keys of {count} filters of this prio, which tc cannot add");
+                    self.leave_out(&filter.place, &why);
+                }
+                Some(_) | None => self.filter(filter, false),
+            }
+        }
     }
 
     fn filter(&mut self, filter: &Filter, root: bool) {
@@ -345,55 +368,5 @@ impl<'a> Work<'a> {
             |f: &&Filter| !matches!(f.node, Node::Head | Node::U32Table(_)) && !roots.contains(&(f.place.handle >> 20));
         let nodes: BTreeMap<u32, &Filter> = records.filter(of_table).map(|f| (f.place.handle, f)).collect();
         nodes.into_values().map(|filter| (filter, false)).collect()
-    }
-}
-
-/// Which u32 tables of a qdisc are there, roots included, and which prios.
-struct Tables<'a> {
-    known: BTreeSet<u32>,
-    made: Vec<&'a Place>,
-}
-
-/// Which bits a flower filter compares.
-fn mask_of(node: &Node) -> Option<String> {
-    let Node::Flower(flower) = node else { return None };
-    let key = &flower.key;
-    let port = |port: PortMatch| match port {
-        PortMatch::Masked(_, mask) => Some(mask),
-        PortMatch::Range(..) => None,
-    };
-    let layers = (key.eth_type.is_some(), key.ip_proto.is_some(), key.src_mac.map(|p| p.1), key.dst_mac.map(|p| p.1));
-    let ipv4 = (key.src_ipv4.map(|p| p.1), key.dst_ipv4.map(|p| p.1));
-    let ipv6 = key.addresses6().map(|address| address.map(|p| p.1));
-    let upper = (key.src_port.map(port), key.dst_port.map(port), key.tcp_flags.map(|p| p.1));
-    Some(format!("{layers:?} {ipv4:?} {ipv6:?} {upper:?}"))
-}
-
-/// Puts the u32 prios into the order of their root tables; the others stay where they are.
-fn sort_roots(prios: &mut [Prio<'_>]) {
-    let places: Vec<usize> = (0..prios.len()).filter(|at| prios[*at].root.is_some()).collect();
-    // A selection sort: prios are few, and stay in place where they are sorted already.
-    for (first, at) in places.iter().enumerate() {
-        let least = places[first..].iter().copied().min_by_key(|place| prios[*place].root);
-        prios.swap(*at, least.unwrap_or(*at));
-    }
-}
-
-/// Prios that only take up numbers of root tables.
-struct Fillers {
-    /// The number that the next root table gets.
-    next: u32,
-    made: Vec<Place>,
-    /// Numbers of prios that no filter has.
-    free: BTreeSet<u16>,
-    /// The chains that have a prio already: hook and number.
-    chains: BTreeSet<(u32, u32)>,
-}
-
-impl Fillers {
-    fn new(prios: &[Prio<'_>]) -> Self {
-        let taken: BTreeSet<u16> = prios.iter().map(|p| p.head.prio).collect();
-        let free = (1..=u16::MAX).rev().filter(|prio| !taken.contains(prio)).take(GAP_MAX as usize * 4).collect();
-        Self { next: FIRST_ROOT, made: Vec::new(), free, chains: BTreeSet::new() }
     }
 }

@@ -107,6 +107,11 @@ impl<'a> Fields<'a> {
         Ok(*head)
     }
 
+    /// What was not read yet.
+    pub(super) const fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     pub(super) fn u8(&mut self) -> Result<u8, Lacking> {
         self.array().map(|[byte]| byte)
     }

@@ -1,29 +1,17 @@
 //! `matchall`: include/uapi/linux/pkt_cls.h; net/sched/cls_matchall.c.
 
 use super::attr::{Attrs, Put};
-use super::{Common, Lacking, Links, action};
+use super::common::{self, Numbers};
+use super::{Common, Lacking, Links};
 
-const CLASSID: u16 = 1;
-const ACT: u16 = 2;
-const FLAGS: u16 = 3;
+const NUMBERS: Numbers = Numbers { classid: 1, actions: 2, police: None, flags: Some(3) };
 
 pub(super) fn decode(attrs: &Attrs<'_>, links: &Links) -> Result<Common, Lacking> {
-    let flags = attrs.u32(FLAGS)?.unwrap_or(0);
-    Ok(Common {
-        classid: attrs.u32(CLASSID)?,
-        actions: action::decode_list(&attrs.nest(ACT)?, links)?,
-        old_police: false,
-        skip_hw: flags & super::message::SKIP_HW != 0,
-        skip_sw: flags & super::message::SKIP_SW != 0,
-    })
+    common::decode(attrs, NUMBERS, links)
 }
 
-pub(super) fn encode(common: &Common, links: &Links) -> Result<Put, Lacking> {
+pub(super) fn encode(matchall: &Common, links: &Links) -> Result<Put, Lacking> {
     let mut put = Put::default();
-    if let Some(classid) = common.classid {
-        put.u32(CLASSID, classid);
-    }
-    super::message::put_flags(common, FLAGS, &mut put);
-    put.nest(ACT, &action::encode_list(&common.actions, links)?);
+    common::encode(matchall, NUMBERS, links, &mut put)?;
     Ok(put)
 }

@@ -1,7 +1,10 @@
 //! Messages of rtnetlink about traffic control (`struct tcmsg`, include/uapi/linux/rtnetlink.h): what they are about, both ways.
 
 use super::attr::{Attrs, Fields, Put};
-use super::{BoundAction, Chain, Common, Filter, Lacking, Links, Node, Place, Qdisc, action, flower, matchall, u32};
+use super::{
+    BLOCK_IFINDEX, BoundAction, Chain, Filter, Lacking, Links, Node, Place, Qdisc, SHARED_BLOCK, action, basic, flower,
+    fw, matchall, u32,
+};
 use crate::types::DeviceId;
 
 /// `TCA_*`.
@@ -16,9 +19,6 @@ const HEAD_LEN: usize = 20;
 const ACTION_HEAD_LEN: usize = 4;
 /// `TCA_ACT_TAB`.
 const ACTION_TABLE: u16 = 1;
-/// `TCA_CLS_FLAGS_*`.
-pub(super) const SKIP_HW: u32 = 1;
-pub(super) const SKIP_SW: u32 = 2;
 
 /// `struct tcmsg`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,15 +47,19 @@ impl Head {
         [0, self.ifindex, self.handle, self.parent, self.info].iter().flat_map(|w| w.to_ne_bytes()).collect()
     }
 
-    /// The hook: what is below an `ingress` qdisc is told as below the qdisc itself.
-    const fn hook(self) -> u32 {
+    /// Device and hook of a filter, or that it is of a shared block. What is below an `ingress` qdisc is told as below the qdisc itself.
+    fn hook(self, links: &Links) -> Result<(DeviceId, u32), Lacking> {
         /// `ffff:`.
         const QDISC: u32 = 0xffff_0000;
-        if self.parent == QDISC { super::PARENT_INGRESS } else { self.parent }
+        match (self.ifindex, self.parent) {
+            (BLOCK_IFINDEX, index) => Ok((SHARED_BLOCK, index)),
+            (_, QDISC) => Ok((self.device(links)?, super::PARENT_INGRESS)),
+            (_, parent) => Ok((self.device(links)?, parent)),
+        }
     }
 
     fn device(self, links: &Links) -> Result<DeviceId, Lacking> {
-        links.device(self.ifindex).ok_or_else(|| Lacking(format!("shared blocks, or device number {}", self.ifindex)))
+        links.device(self.ifindex).ok_or_else(|| Lacking(format!("device number {}, which is gone", self.ifindex)))
     }
 }
 
@@ -74,16 +78,18 @@ pub fn decode_qdisc(payload: &[u8], links: &Links) -> Result<Qdisc, Lacking> {
     })
 }
 
-/// `RTM_NEWCHAIN` of a hook: the message itself only tells the qdisc.
+/// `RTM_NEWCHAIN` of a hook: the message itself only tells the qdisc, or the shared block.
 ///
 /// # Errors
 /// As [`decode_qdisc`].
 pub fn decode_chain(payload: &[u8], parent: u32, links: &Links) -> Result<Chain, Lacking> {
     let (head, attrs) = Head::read(payload)?;
+    let (device, told) = head.hook(links)?;
+    let parent = if device == SHARED_BLOCK { told } else { parent };
     let template = match attrs.text(KIND) {
         None => None,
         Some(kind) if kind == "flower" => {
-            Some((kind, attrs.nest(OPTIONS).and_then(|options| flower::decode_key(&options))))
+            Some((kind, attrs.nest(OPTIONS).and_then(|options| flower::decode_template(&options, links))))
         }
         Some(kind) => {
             let lacking = Lacking(format!("a chain's template for {kind}"));
@@ -91,7 +97,7 @@ pub fn decode_chain(payload: &[u8], parent: u32, links: &Links) -> Result<Chain,
         }
     };
     let index = attrs.u32(CHAIN)?.unwrap_or(0);
-    Ok(Chain { device: head.device(links)?, parent, index, template })
+    Ok(Chain { device, parent, index, template })
 }
 
 /// `RTM_NEWTFILTER`. What viscum lacks of it is said in it.
@@ -101,9 +107,10 @@ pub fn decode_chain(payload: &[u8], parent: u32, links: &Links) -> Result<Chain,
 pub fn decode_filter(payload: &[u8], links: &Links) -> Result<Filter, Lacking> {
     let (head, attrs) = Head::read(payload)?;
     let kind = super::attr::text(attrs.need(KIND)?);
+    let (device, parent) = head.hook(links)?;
     let place = Place {
-        device: head.device(links)?,
-        parent: head.hook(),
+        device,
+        parent,
         chain: attrs.u32(CHAIN)?.unwrap_or(0),
         prio: (head.info >> 16) as u16,
         protocol: u16::from_be(head.info as u16),
@@ -111,18 +118,24 @@ pub fn decode_filter(payload: &[u8], links: &Links) -> Result<Filter, Lacking> {
         kind,
     };
     let node = match attrs.get(OPTIONS) {
+        // fw_dump()
+        None if place.kind == "fw" && place.handle != 0 => Node::Other(Lacking(
+            "a fw filter without action and classid: the kernel tells neither its mask nor its indev".to_owned(),
+        )),
         None => Node::Head,
-        Some(_) => options(&place.kind, &attrs, links).unwrap_or_else(Node::Other),
+        Some(_) => options(&place, &attrs, links).unwrap_or_else(Node::Other),
     };
     Ok(Filter { place, node })
 }
 
-fn options(kind: &str, attrs: &Attrs<'_>, links: &Links) -> Result<Node, Lacking> {
+fn options(place: &Place, attrs: &Attrs<'_>, links: &Links) -> Result<Node, Lacking> {
     let options = attrs.nest(OPTIONS)?;
-    match kind {
+    match place.kind.as_str() {
         "u32" => u32::decode(&options, links),
-        "flower" => flower::decode(&options, links).map(Node::Flower),
+        "flower" => flower::decode(&options, place.protocol, links).map(Node::Flower),
         "matchall" => matchall::decode(&options, links).map(Node::Matchall),
+        "fw" => fw::decode(&options, links).map(Node::Fw),
+        "basic" => basic::decode(&options, links).map(Node::Basic),
         other => Err(Lacking(format!("the classifier {other}"))),
     }
 }
@@ -159,7 +172,7 @@ pub(super) fn action_request(action: &BoundAction, links: &Links) -> Result<Vec<
     Ok(put.0)
 }
 
-/// What makes an `ingress` or `clsact` qdisc, or a root qdisc without options (`RTM_NEWQDISC`).
+/// What makes an `ingress` or `clsact` qdisc with its shared blocks, or a root qdisc without options (`RTM_NEWQDISC`).
 ///
 /// # Errors
 /// The device is not in `links`.
@@ -168,6 +181,30 @@ pub fn encode_qdisc(qdisc: &Qdisc, links: &Links) -> Result<Vec<u8>, Lacking> {
     let head = Head { ifindex, handle: qdisc.handle, parent: qdisc.parent, info: 0 };
     let mut put = Put(head.bytes());
     put.text(KIND, &qdisc.kind);
+    for (attribute, block) in [INGRESS_BLOCK, EGRESS_BLOCK].into_iter().zip(qdisc.blocks).filter(|(_, b)| *b != 0) {
+        put.u32(attribute, block);
+    }
+    Ok(put.0)
+}
+
+/// What makes a chain (`RTM_NEWCHAIN`).
+///
+/// # Errors
+/// Its template is another than flower's or could not be decoded, or its device is not in `links`.
+pub fn encode_chain(chain: &Chain, links: &Links) -> Result<Vec<u8>, Lacking> {
+    let mut put = Put(chain_request((chain.device, chain.parent), chain.index, links)?);
+    if let Some((kind, key)) = &chain.template {
+        let key = key.as_ref().map_err(Clone::clone)?;
+        put.text(KIND, kind).nest(OPTIONS, &flower::encode_template(key, links)?);
+    }
+    Ok(put.0)
+}
+
+/// What means a chain of a hook.
+pub(super) fn chain_request((device, parent): (DeviceId, u32), chain: u32, links: &Links) -> Result<Vec<u8>, Lacking> {
+    let ifindex = links.ifindex(device).ok_or_else(|| Lacking("a device of another namespace".to_owned()))?;
+    let mut put = Put(Head { ifindex, handle: 0, parent, info: 0 }.bytes());
+    put.u32(CHAIN, chain);
     Ok(put.0)
 }
 
@@ -184,6 +221,8 @@ pub fn encode_filter(filter: &Filter, links: &Links) -> Result<Vec<u8>, Lacking>
         Node::U32(node) => Some(u32::encode(node, place.handle & 0xffff_f000, links)?),
         Node::Flower(flower) => Some(flower::encode(flower, links)?),
         Node::Matchall(common) => Some(matchall::encode(common, links)?),
+        Node::Fw(fw) => Some(fw::encode(fw, links)?),
+        Node::Basic(basic) => Some(basic::encode(basic, links)?),
         Node::Other(lacking) => return Err(lacking.clone()),
     };
     let mut put = Put(Head::of(place, ifindex).bytes());
@@ -197,6 +236,15 @@ pub fn encode_filter(filter: &Filter, links: &Links) -> Result<Vec<u8>, Lacking>
     Ok(put.0)
 }
 
+/// What asks for the filters of a prio of a hook, in all its chains or in one.
+pub(super) fn prio_request(ifindex: u32, parent: u32, prio: u16, chain: Option<u32>) -> Vec<u8> {
+    let mut put = Put(Head { ifindex, handle: 0, parent, info: u32::from(prio) << 16 }.bytes());
+    if let Some(chain) = chain {
+        put.u32(CHAIN, chain);
+    }
+    put.0
+}
+
 /// What asks for the filters of a hook (`RTM_GETTFILTER`), only those of a prio if one is given; or for its chains (`RTM_GETCHAIN`).
 pub(super) fn filters_request(ifindex: u32, parent: u32, one: Option<&Place>) -> Vec<u8> {
     let head = one
@@ -206,12 +254,4 @@ pub(super) fn filters_request(ifindex: u32, parent: u32, one: Option<&Place>) ->
         put.u32(CHAIN, place.chain);
     }
     put.0
-}
-
-/// Flags of a filter, if it has any.
-pub(super) fn put_flags(common: &Common, kind: u16, put: &mut Put) {
-    let flags = if common.skip_hw { SKIP_HW } else { 0 } | if common.skip_sw { SKIP_SW } else { 0 };
-    if flags != 0 {
-        put.u32(kind, flags);
-    }
 }

@@ -3,30 +3,49 @@
 
 mod action;
 mod attr;
+mod basic;
+mod common;
 mod control;
+mod ematch;
 mod flower;
+mod fw;
 mod matchall;
 mod message;
+mod meta;
 mod probe;
 mod read;
 mod request;
 mod roots;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod u32;
 
-pub use message::{decode_action_dump, decode_chain, decode_filter, decode_qdisc, encode_filter, encode_qdisc};
+pub use message::{
+    decode_action_dump, decode_chain, decode_filter, decode_qdisc, encode_chain, encode_filter, encode_qdisc,
+};
 pub use probe::{Support, all_kinds, probe_kinds};
 pub use read::{Snapshot, Subject, actions_of, assemble, read};
 pub use request::{Change, apply, delete_filters};
 pub use socket::{NetlinkError, Socket};
 
-use crate::rules::{Action, FlowerKey, U32Descent, U32Key, U32Mark};
+use std::sync::LazyLock;
+
+use crate::rules::{Action, EmatchTerm, FlowerKey, U32Descent, U32Key, U32Mark};
 use crate::types::{DeviceId, DeviceKey};
 
 /// Why something of the kernel cannot be said in viscum's terms: what it is that viscum has not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Lacking(pub String);
+
+/// What stands in the place of a device for the chains and filters of a shared block; `parent` is then the block's number. It is so in
+/// the kernel's messages too (`TCM_IFINDEX_MAGIC_BLOCK`, include/uapi/linux/rtnetlink.h).
+pub const SHARED_BLOCK: DeviceId = DeviceId(BLOCK_IFINDEX);
+/// `TCM_IFINDEX_MAGIC_BLOCK`.
+const BLOCK_IFINDEX: u32 = u32::MAX;
+/// What [`Links::key`] says of a shared block; no device can be called so.
+static BLOCK_KEY: LazyLock<DeviceKey> = LazyLock::new(|| DeviceKey::local("a shared block"));
 
 /// Devices with the kernel's numbers, all of one namespace. `DeviceId(n)` is the n-th.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,19 +67,34 @@ impl Links {
         self.list.iter().position(|(_, key)| key.name == name).map(|at| DeviceId(at as u32))
     }
 
-    /// The kernel's number of a device.
+    /// The kernel's number of a device, or what stands for [`SHARED_BLOCK`].
     #[must_use]
     pub fn ifindex(&self, device: DeviceId) -> Option<u32> {
+        if device == SHARED_BLOCK {
+            return Some(BLOCK_IFINDEX);
+        }
         self.list.get(device.index()).map(|(index, _)| *index)
     }
 
-    /// The name of a device.
+    /// The name of a device; of [`SHARED_BLOCK`] something that is no name.
     ///
     /// # Panics
     /// If the id is of other links.
     #[must_use]
     pub fn key(&self, device: DeviceId) -> &DeviceKey {
+        if device == SHARED_BLOCK {
+            return &BLOCK_KEY;
+        }
         &self.list[device.index()].1
+    }
+
+    /// Whose filters those of a hook are, for messages: a device's, or a shared block's.
+    ///
+    /// # Panics
+    /// As [`Links::key`].
+    #[must_use]
+    pub fn owner(&self, device: DeviceId, parent: u32) -> String {
+        if device == SHARED_BLOCK { format!("block {parent}") } else { self.key(device).to_string() }
     }
 }
 
@@ -91,9 +125,9 @@ pub struct Qdisc {
 /// A chain that the kernel lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
-    /// Its device.
+    /// Its device, or [`SHARED_BLOCK`].
     pub device: DeviceId,
-    /// The hook or qdisc.
+    /// The hook or qdisc, or the block's number.
     pub parent: u32,
     /// Its number.
     pub index: u32,
@@ -104,9 +138,9 @@ pub struct Chain {
 /// Where a filter is, and what it is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its device.
+    /// Its device, or [`SHARED_BLOCK`].
     pub device: DeviceId,
-    /// The hook or qdisc.
+    /// The hook or qdisc, or the block's number.
     pub parent: u32,
     /// Its chain.
     pub chain: u32,
@@ -142,6 +176,10 @@ pub enum Node {
     Flower(Flower),
     /// The filter of matchall.
     Matchall(Common),
+    /// A filter of fw; without one, a head of fw is the old method.
+    Fw(Fw),
+    /// A filter of basic.
+    Basic(Basic),
     /// What viscum has not.
     Other(Lacking),
 }
@@ -185,6 +223,26 @@ pub struct U32 {
 pub struct Flower {
     /// What it compares.
     pub key: FlowerKey,
+    /// The rest.
+    pub common: Common,
+}
+
+/// A filter of fw; its handle is the mark that it wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fw {
+    /// The bits of the mark that count, the same for its whole prio.
+    pub mask: u32,
+    /// `indev`.
+    pub indev: Option<String>,
+    /// The rest.
+    pub common: Common,
+}
+
+/// A filter of basic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Basic {
+    /// Its expression; empty: all frames.
+    pub ematches: Vec<EmatchTerm>,
     /// The rest.
     pub common: Common,
 }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::message::{action_dump_request, decode_action_dump, filters_request};
+use super::message::{action_dump_request, decode_action_dump, filters_request, prio_request};
 use super::socket::Message;
 use super::{
     BoundAction, Chain, Common, Filter, Lacking, Links, NetlinkError, Node, PARENT_EGRESS, PARENT_INGRESS, PARENT_ROOT,
-    Place, Qdisc, Socket, decode_chain, decode_filter, decode_qdisc, roots,
+    Place, Qdisc, SHARED_BLOCK, Socket, decode_chain, decode_filter, decode_qdisc, roots,
 };
 use crate::host::{HostError, netns};
 use crate::types::{DeviceId, DeviceKey};
@@ -123,7 +123,7 @@ fn read_once(socket: &mut Socket, netns: Option<&str>, device: Option<&str>) -> 
             now.keep(decode_chain(&answer, parent, &now.links), Snapshot::add_chain);
         }
         let from = now.filters.len();
-        for answer in socket.dump(Message::GetFilter, &request, "the list of filters")? {
+        for answer in filters(socket, (ifindex, parent), &now)? {
             now.keep(decode_filter(&answer, &now.links), |now, filter| now.filters.push(filter));
         }
         complete_matchall(socket, from, ifindex, &mut now)?;
@@ -159,19 +159,31 @@ impl Snapshot {
         self.free_actions.extend(actions.into_iter().filter(is_free));
     }
 
-    /// Where filters can be: the hooks of `ingress` and `clsact`, and root qdiscs with a handle.
+    /// Where filters can be: the hooks of `ingress` and `clsact`, root qdiscs with a handle, and shared blocks, each once.
     #[must_use]
     pub fn hooks(&self) -> Vec<(DeviceId, u32)> {
         let mut hooks = Vec::new();
-        for qdisc in &self.qdiscs {
-            match qdisc.kind.as_str() {
-                "ingress" => hooks.push((qdisc.device, PARENT_INGRESS)),
-                "clsact" => hooks.extend([(qdisc.device, PARENT_INGRESS), (qdisc.device, PARENT_EGRESS)]),
-                _ if qdisc.parent == PARENT_ROOT => hooks.push((qdisc.device, qdisc.handle)),
-                _ => {}
+        for hook in self.qdiscs.iter().flat_map(Qdisc::hooks) {
+            if !hooks.contains(&hook) {
+                hooks.push(hook);
             }
         }
         hooks
+    }
+}
+
+impl Qdisc {
+    /// Where its filters are: its own hooks, or the shared blocks in their place. What is below a root qdisc only queues.
+    #[must_use]
+    pub fn hooks(&self) -> Vec<(DeviceId, u32)> {
+        let own = match self.kind.as_str() {
+            "ingress" => vec![PARENT_INGRESS],
+            "clsact" => vec![PARENT_INGRESS, PARENT_EGRESS],
+            _ if self.parent == PARENT_ROOT => vec![self.handle],
+            _ => Vec::new(),
+        };
+        let hook = |(parent, block)| if block == 0 { (self.device, parent) } else { (SHARED_BLOCK, block) };
+        own.into_iter().zip(self.blocks).map(hook).collect()
     }
 }
 
@@ -184,6 +196,38 @@ fn qdiscs(socket: &mut Socket, wanted: Option<DeviceId>, now: &mut Snapshot) -> 
         }
     }
     Ok(())
+}
+
+/// The records of a hook. The kernel ends its list at a prio of fw in the old method (`fw_walk()`: it says that there is no more room):
+/// then each prio is asked for by itself, and one with such in every chain by itself. That takes a good part of a second.
+fn filters(socket: &mut Socket, (ifindex, parent): (u32, u32), now: &Snapshot) -> Result<Vec<Vec<u8>>, NetlinkError> {
+    const WHAT: &str = "the list of filters";
+    let (mut answers, complete) =
+        socket.dump_some(Message::GetFilter, &filters_request(ifindex, parent, None), WHAT)?;
+    if complete {
+        return Ok(answers);
+    }
+    answers.clear();
+    let hook = |chain: &&Chain| chain.parent == parent && now.links.ifindex(chain.device) == Some(ifindex);
+    let chains: Vec<u32> = now.chains.iter().filter(hook).map(|chain| chain.index).collect();
+    for prio in 1..=u16::MAX {
+        let (mut list, complete) =
+            socket.dump_some(Message::GetFilter, &prio_request(ifindex, parent, prio, None), WHAT)?;
+        if !complete {
+            list.clear();
+            for chain in &chains {
+                let request = prio_request(ifindex, parent, prio, Some(*chain));
+                list.extend(socket.dump_some(Message::GetFilter, &request, WHAT)?.0);
+            }
+        }
+        answers.append(&mut list);
+    }
+    let place = |answer: &Vec<u8>| {
+        let index = decode_filter(answer, &now.links).map_or(0, |filter| filter.place.chain);
+        chains.iter().position(|chain| *chain == index)
+    };
+    answers.sort_by_cached_key(place);
+    Ok(answers)
 }
 
 /// The kernel leaves a matchall filter out of a list when a message ends before it (`mall_walk()` counts it as shown); the list of its
@@ -236,6 +280,8 @@ pub fn actions_of(node: &Node) -> &[BoundAction] {
         Node::U32(u32) => Some(&u32.common),
         Node::Flower(flower) => Some(&flower.common),
         Node::Matchall(common) => Some(common),
+        Node::Fw(fw) => Some(&fw.common),
+        Node::Basic(basic) => Some(&basic.common),
         Node::Head | Node::U32Table(_) | Node::Other(_) => None,
     };
     common.map_or(&[], |c| c.actions.as_slice())

@@ -1,7 +1,6 @@
 //! Changes of the kernel's tc state: qdiscs, chains and filters made, filters of a hook taken away. Each is all or nothing by itself.
 
-use super::attr::Put;
-use super::message::{Head, action_request, encode_filter, encode_qdisc, filters_request};
+use super::message::{action_request, chain_request, encode_chain, encode_filter, encode_qdisc, filters_request};
 use super::socket::Message;
 use super::{BoundAction, Chain, Filter, Lacking, Links, NetlinkError, Place, Qdisc, Socket};
 use crate::types::DeviceId;
@@ -13,7 +12,7 @@ pub enum Change {
     Action(BoundAction),
     /// An `ingress` or `clsact` qdisc, or a root qdisc as it is by default.
     Qdisc(Qdisc),
-    /// A chain without a template.
+    /// A chain, with its template if it has one.
     Chain(Chain),
     /// A filter, a u32 table, or (as a head) a u32 prio without filters.
     Filter(Filter),
@@ -36,16 +35,8 @@ pub fn apply(socket: &mut Socket, links: &Links, change: &Change) -> Result<(), 
             socket.change(Message::NewQdisc, true, &encode_qdisc(qdisc, links)?, &what)
         }
         Change::Chain(chain) => {
-            if chain.template.is_some() {
-                return Err(Lacking(format!("a template for chain {}", chain.index)).into());
-            }
-            let what = format!("chain {} of {}", chain.index, links.key(chain.device));
-            socket.change(
-                Message::NewChain,
-                true,
-                &chain_request(chain.device, chain.parent, chain.index, links)?,
-                &what,
-            )
+            let what = format!("chain {} of {}", chain.index, links.owner(chain.device, chain.parent));
+            socket.change(Message::NewChain, true, &encode_chain(chain, links)?, &what)
         }
         Change::Filter(filter) => {
             let what = describe(&filter.place, links);
@@ -69,16 +60,8 @@ pub fn delete_filters(
     (device, parent): (DeviceId, u32),
     chain: u32,
 ) -> Result<(), NetlinkError> {
-    let what = format!("to delete the filters of {} chain {chain}", links.key(device));
-    socket.change(Message::DeleteFilter, false, &chain_request(device, parent, chain, links)?, &what)
-}
-
-fn chain_request(device: DeviceId, parent: u32, chain: u32, links: &Links) -> Result<Vec<u8>, Lacking> {
-    const CHAIN: u16 = 11;
-    let head = Head { ifindex: ifindex(device, links)?, handle: 0, parent, info: 0 };
-    let mut put = Put(head.bytes());
-    put.u32(CHAIN, chain);
-    Ok(put.0)
+    let what = format!("to delete the filters of {} chain {chain}", links.owner(device, parent));
+    socket.change(Message::DeleteFilter, false, &chain_request((device, parent), chain, links)?, &what)
 }
 
 fn ifindex(device: DeviceId, links: &Links) -> Result<u32, Lacking> {
@@ -86,6 +69,6 @@ fn ifindex(device: DeviceId, links: &Links) -> Result<u32, Lacking> {
 }
 
 fn describe(place: &Place, links: &Links) -> String {
-    let Place { chain, prio, kind, handle, .. } = place;
-    format!("the filter of {} chain {chain} prio {prio} {kind} {handle:x}", links.key(place.device))
+    let Place { device, parent, chain, prio, kind, handle, .. } = place;
+    format!("the filter of {} chain {chain} prio {prio} {kind} {handle:x}", links.owner(*device, *parent))
 }

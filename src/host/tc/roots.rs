@@ -4,7 +4,7 @@
 use super::message::Head;
 use super::read::same_prio;
 use super::socket::Message;
-use super::{Filter, Lacking, Links, Node, PARENT_EGRESS, PARENT_INGRESS, Place, Socket, attr::Put};
+use super::{Filter, Lacking, Links, Node, PARENT_EGRESS, PARENT_INGRESS, Place, SHARED_BLOCK, Socket, attr::Put};
 
 /// For each u32 prio its root table. `ask` says whether a table is the root of a prio, if that can be found out.
 pub(super) fn find(
@@ -45,9 +45,9 @@ fn root_of(
     }
 }
 
-/// Both hooks of a clsact share tables.
+/// Both hooks of a clsact share tables; a shared block has its own (`tc_u_common_ptr()`).
 fn shares_tables(a: &Place, b: &Place) -> bool {
-    let hook = |p: &Place| matches!(p.parent, PARENT_INGRESS | PARENT_EGRESS);
+    let hook = |p: &Place| p.device != SHARED_BLOCK && matches!(p.parent, PARENT_INGRESS | PARENT_EGRESS);
     a.device == b.device && (a.parent == b.parent || hook(a) && hook(b))
 }
 

@@ -120,6 +120,25 @@ impl Socket {
         Ok(answers)
     }
 
+    /// The same, and false if the kernel did not come to the end of its list (`EMSGSIZE`).
+    pub(super) fn dump_some(
+        &mut self,
+        kind: Message,
+        payload: &[u8],
+        what: &str,
+    ) -> Result<(Vec<Vec<u8>>, bool), NetlinkError> {
+        self.send(kind, NLM_F_DUMP, payload)?;
+        let mut answers = Vec::new();
+        loop {
+            match self.receive(what, &mut answers) {
+                Ok(true) => {}
+                Ok(false) => return Ok((answers, true)),
+                Err(error) if error.errno() == Some(nix::libc::EMSGSIZE) => return Ok((answers, false)),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Asks for one change, and waits until it is done. With `create` it must not be there yet.
     pub(super) fn change(
         &mut self,

@@ -1,19 +1,17 @@
 //! `u32`: `struct tc_u32_sel`, include/uapi/linux/pkt_cls.h; net/sched/cls_u32.c.
 
 use super::attr::{Attrs, Fields, Put};
-use super::{Common, Lacking, Links, Node, U32, action};
+use super::common::{self, Numbers};
+use super::{Lacking, Links, Node, U32};
 use crate::rules::{U32Base, U32Descent, U32Key, U32Mark, U32VariableOffset};
 
-const CLASSID: u16 = 1;
 const HASH: u16 = 2;
 const LINK: u16 = 3;
 const DIVISOR: u16 = 4;
 const SEL: u16 = 5;
-const POLICE: u16 = 6;
-const ACT: u16 = 7;
 const INDEV: u16 = 8;
 const MARK: u16 = 10;
-const FLAGS: u16 = 11;
+const NUMBERS: Numbers = Numbers { classid: 1, actions: 7, police: Some(6), flags: Some(11) };
 /// `TC_U32_TERMINAL` and its siblings.
 const TERMINAL: u8 = 1;
 const OFFSET: u8 = 2;
@@ -31,18 +29,7 @@ pub(super) fn decode(attrs: &Attrs<'_>, links: &Links) -> Result<Node, Lacking> 
         let mut fields = Fields::new(bytes, "u32 mark");
         node.mark = Some(U32Mark { value: fields.u32()?, mask: fields.u32()? });
     }
-    let flags = attrs.u32(FLAGS)?.unwrap_or(0);
-    node.common = Common {
-        classid: attrs.u32(CLASSID)?,
-        actions: action::decode_list(&attrs.nest(ACT)?, links)?,
-        old_police: false,
-        skip_hw: flags & super::message::SKIP_HW != 0,
-        skip_sw: flags & super::message::SKIP_SW != 0,
-    };
-    if attrs.get(POLICE).is_some() {
-        node.common.actions = vec![action::decode_old_police(&attrs.nest(POLICE)?)];
-        node.common.old_police = true;
-    }
+    node.common = common::decode(attrs, NUMBERS, links)?;
     Ok(Node::U32(node))
 }
 
@@ -97,9 +84,6 @@ pub(super) fn encode(node: &U32, table: u32, links: &Links) -> Result<Put, Lacki
     if table != 0 {
         put.u32(HASH, table);
     }
-    if let Some(classid) = node.common.classid {
-        put.u32(CLASSID, classid);
-    }
     if let Some(link) = node.link {
         put.u32(LINK, link);
     }
@@ -110,17 +94,7 @@ pub(super) fn encode(node: &U32, table: u32, links: &Links) -> Result<Put, Lacki
     if let Some(mark) = node.mark {
         put.bytes(MARK, &[mark.value, mark.mask, 0].map(u32::to_ne_bytes).concat());
     }
-    super::message::put_flags(&node.common, FLAGS, &mut put);
-    match (node.common.old_police, node.common.actions.as_slice()) {
-        (true, [police]) => {
-            let what = police.what.as_ref().map_err(Clone::clone)?;
-            put.nest(POLICE, &action::encode_options(what, police.index, links)?);
-        }
-        (true | false, actions) if !actions.is_empty() => {
-            put.nest(ACT, &action::encode_list(actions, links)?);
-        }
-        (true | false, _) => {}
-    }
+    common::encode(&node.common, NUMBERS, links, &mut put)?;
     Ok(put)
 }
 

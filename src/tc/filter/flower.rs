@@ -17,7 +17,7 @@ use super::super::number::{get_u8, get_u16, get_u32, matches, unsigned};
 use super::super::proto;
 use super::{Common, number_handle, parse_classid};
 use crate::rules::FlowerKey;
-use crate::rules::flower::FlowerMpls;
+use crate::rules::flower::{FlowerMpls, behind_ppp};
 use crate::types::{ethertype, is_tag};
 use attributes::{Attributes, Lse};
 
@@ -365,7 +365,7 @@ impl Parser<'_, '_> {
         let number = proto::ppp_number(text)
             .ok_or_else(|| TcError::invalid_argument("invalid ppp_proto", text, self.args.position(), hint))?;
         self.attributes.pppoe.proto = Some(number);
-        self.eth_type = attributes::behind_ppp(number).unwrap_or(self.eth_type);
+        self.eth_type = behind_ppp(number).unwrap_or(self.eth_type);
         Ok(())
     }
 }

@@ -16,7 +16,8 @@ impl Store {
     }
 
     /// The shared block with a number.
-    pub(in crate::tc) fn shared(&self, netns: Option<&str>, index: u32) -> Option<(DeviceId, &DeviceState)> {
+    #[must_use]
+    pub fn shared(&self, netns: Option<&str>, index: u32) -> Option<(DeviceId, &DeviceState)> {
         let id = self.shared.get(&(netns.map(str::to_owned), index))?;
         Some((*id, &self.states[id]))
     }

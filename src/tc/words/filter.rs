@@ -1,11 +1,10 @@
-//! What filters compare, as words: the keys of u32 and of flower. Actions and classids are the caller's.
+//! The keys of u32 as words. Actions and classids are the caller's.
 
 use std::fmt::Write as _;
 
 use super::Unsayable;
-use crate::rules::{FlowerKey, PortMatch, U32Base, U32Descent, U32Key, U32Mark};
+use crate::rules::{U32Base, U32Descent, U32Key, U32Mark};
 use crate::tc::proto;
-use crate::types::{MacAddr, ethertype};
 
 /// What stands after the word `protocol`.
 #[must_use]
@@ -67,56 +66,4 @@ pub fn u32_descent(descent: &U32Descent) -> Result<String, Unsayable> {
         let _ = write!(out, " hashkey mask {hash_mask:08x} at {hash_at}");
     }
     Ok(out)
-}
-
-/// The keys of flower, beside the filter's protocol.
-///
-/// # Errors
-/// Masks as tc never makes them, or another protocol than the filter's.
-pub fn flower(key: &FlowerKey, filter_protocol: u16) -> Result<String, Unsayable> {
-    let expected = (filter_protocol != ethertype::ALL).then_some(filter_protocol);
-    if key.eth_type != expected {
-        return Err(Unsayable("flower with another protocol than its filter's".to_owned()));
-    }
-    if key.no_address || key.more.is_some() {
-        return Err(Unsayable("flower with keys beyond addresses, ports and flags".to_owned()));
-    }
-    let mut out = String::new();
-    for (name, mac) in [("dst_mac", &key.dst_mac), ("src_mac", &key.src_mac)] {
-        if let Some((value, mask)) = mac {
-            let text = |b: &[u8; 6]| MacAddr::new(b[0], b[1], b[2], b[3], b[4], b[5]);
-            let _ = write!(out, " {name} {}/{}", text(value), text(mask));
-        }
-    }
-    if let Some(number) = key.ip_proto {
-        let _ = write!(out, " ip_proto {}", proto::ip_name(number));
-    }
-    let [src_ipv6, dst_ipv6] = key.addresses6();
-    for (name, v4, v6) in [("dst_ip", key.dst_ipv4, dst_ipv6), ("src_ip", key.src_ipv4, src_ipv6)] {
-        if let Some((address, mask)) = v4 {
-            let bits = u32::from(mask);
-            let _ = write!(out, " {name} {address}/{}", prefix_len(bits.into(), bits.count_ones(), 32)?);
-        }
-        if let Some((address, mask)) = v6 {
-            let bits = u128::from(mask);
-            let _ = write!(out, " {name} {address}/{}", prefix_len(bits, bits.count_ones(), 128)?);
-        }
-    }
-    for (name, port) in [("dst_port", key.dst_port), ("src_port", key.src_port)] {
-        match port {
-            None => {}
-            Some(PortMatch::Masked(value, mask)) => drop(write!(out, " {name} {value}/{mask:#x}")),
-            Some(PortMatch::Range(first, last)) => drop(write!(out, " {name} {first}-{last}")),
-        }
-    }
-    if let Some((flags, mask)) = key.tcp_flags {
-        let _ = write!(out, " tcp_flags {flags:#x}/{mask:x}");
-    }
-    Ok(out)
-}
-
-/// The length of a mask's prefix, which must be all of it.
-fn prefix_len(mask: u128, ones: u32, width: u32) -> Result<u32, Unsayable> {
-    let leading = (mask << (128 - width)).leading_ones();
-    if leading == ones { Ok(ones) } else { Err(Unsayable(format!("flower with an address mask {mask:#x} with holes"))) }
 }

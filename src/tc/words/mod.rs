@@ -1,12 +1,16 @@
 //! Actions and matches as words of a tc command: what the parsers of this module would read back. What tc has no words for is said.
 
 mod action;
+mod ematch;
 mod filter;
+mod flower;
 mod pedit;
 mod police;
 
 pub use action::{action, extras};
-pub use filter::{flower, protocol, u32_descent, u32_keys, u32_mark};
+pub use ematch::ematches;
+pub use filter::{protocol, u32_descent, u32_keys, u32_mark};
+pub use flower::flower;
 
 #[cfg(test)]
 mod tests;

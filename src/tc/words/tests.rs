@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{action, quoted};
+use super::{action, ematches, flower, protocol, quoted};
+use crate::rules::arbitrary;
 use crate::rules::police::{Limit, Police, Rate};
-use crate::rules::{Action, Control, Csum, Gact, Nat, Pedit, Random, RandomKind, Simple, Skbedit, Skbmod, Vlan};
+use crate::rules::{
+    Action, Classifier, Control, Csum, EmatchTerm, FlowerKey, Gact, Nat, Pedit, Random, RandomKind, Simple, Skbedit,
+    Skbmod, Vlan,
+};
 use crate::tc::{AnyDevice, Store, parse_script};
+use crate::types::ethertype;
 use crate::types::{Checksums, MacAddr, NatRule, PacketType, PeditHeader, PeditKey, VlanOp};
 
 /// What the parser makes of an action's words in a filter.
@@ -116,7 +121,45 @@ fn pedit_key() -> impl Strategy<Value = PeditKey> {
     ]
 }
 
+/// What the parser makes of a filter's words behind `filter add dev d ingress pref 1`.
+fn classifier(words: &str) -> Classifier {
+    let rules = format!("tc qdisc add dev d ingress\ntc filter add dev d ingress pref 1 {words} action pass");
+    let mut store = Store::new();
+    for line in parse_script(&rules, "words", &BTreeMap::new()).lines {
+        store.apply_line(&line, &AnyDevice).unwrap_or_else(|e| panic!("{words}: {e:?}"));
+    }
+    let ruleset = store.ruleset();
+    let chain = ruleset.hooks.iter().flat_map(|hook| hook.chains.values()).find(|chain| !chain.filters.is_empty());
+    chain.unwrap().filters[0].classifier.clone()
+}
+
+fn flower_of(words: &str) -> FlowerKey {
+    let Classifier::Flower(rules) = classifier(words) else { panic!("{words}") };
+    rules[0].key.clone()
+}
+
+fn expression_of(words: &str) -> Vec<EmatchTerm> {
+    let Classifier::Basic(rules) = classifier(words) else { panic!("{words}") };
+    rules[0].ematches.clone()
+}
+
 proptest! {
+    #[test]
+    fn flower_comes_back(before in arbitrary::flower(crate::types::DeviceId(0))) {
+        let number = before.protocol().unwrap_or(ethertype::ALL);
+        let indev = before.more.as_ref().and_then(|more| more.indev).map(|_| "d");
+        let words = format!("protocol {} flower{}", protocol(number), flower(&before, number, indev).unwrap());
+        prop_assert_eq!(flower_of(&words), before.masked(), "{}", words);
+    }
+
+    #[test]
+    fn expressions_come_back(before in arbitrary::ematches()) {
+        // Several texts can overwrite each other.
+        if let Ok(words) = ematches(&before) {
+            prop_assert_eq!(expression_of(&format!("protocol all basic{words}")), before, "{}", words);
+        }
+    }
+
     #[test]
     fn actions_come_back(before in any_action(), index in 1u32..1 << 20) {
         // A text can hold what no line can.

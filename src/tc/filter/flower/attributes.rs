@@ -4,7 +4,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::rules::flower::{FlowerArp, FlowerMpls, FlowerPppoe, FlowerVlan, MPLS_DEPTH_MAX, MaskedMac, PortMatch};
+use crate::rules::flower::{
+    FlowerArp, FlowerMpls, FlowerPppoe, FlowerVlan, MPLS_DEPTH_MAX, MaskedMac, PortMatch, behind_ppp,
+};
 use crate::rules::{FlowerKey, flower::FlowerMore};
 use crate::tc::error::TcError;
 use crate::types::{ethertype, is_tag};
@@ -193,17 +195,6 @@ impl Attributes {
         merged.sort_by_key(|entry| entry.depth);
         merged.extend(self.mpls_old);
         Ok(merged)
-    }
-}
-
-/// The type behind a PPP protocol (`fl_set_key_pppoe()`).
-pub(super) const fn behind_ppp(proto: u16) -> Option<u16> {
-    match proto {
-        0x0021 => Some(ethertype::IPV4),
-        0x0057 => Some(ethertype::IPV6),
-        0x0281 => Some(ethertype::MPLS_UC),
-        0x0283 => Some(ethertype::MPLS_MC),
-        _ => None,
     }
 }
 
