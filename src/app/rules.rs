@@ -177,7 +177,7 @@ impl Runnable {
     /// [`RulesError::Plan`].
     pub fn compile(&self) -> Result<(Arc<Ruleset>, Arc<Plan>), RulesError> {
         let ruleset = self.in_force();
-        let plan = Plan::compile(&ruleset)?;
+        let plan = Plan::indexed(&ruleset)?;
         Ok((ruleset, Arc::new(plan)))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::blocks::RUN_LEN_MIN;
 use super::flower::compares;
 use super::layout::{
     Chain, Dispatch, Edit, FarKey, FarNode, Filter, FilterKind, FwRule, Hook, Key, LinkTo, Node, Op, Rule, Span, Step,
@@ -64,12 +65,25 @@ pub enum Refusal {
 }
 
 impl Plan {
-    /// Compiles a ruleset.
+    /// Compiles a ruleset. What is counted is what [`crate::rules::eval`] counts.
     ///
     /// # Errors
     /// See [`Refusal`]; rules that the front end made are not refused except for their size.
     pub fn compile(ruleset: &Ruleset) -> Result<Self, Refusal> {
-        let mut plan = Self { hook_of: vec![[None; 2]; ruleset.devices.len()], ..Self::default() };
+        Self::of(ruleset, 0)
+    }
+
+    /// As [`Plan::compile`], with an index for runs of many rules, so that their cost follows the number of their mask shapes. What is
+    /// counted is to be read by [`Plan::counts`], and keys of rules in such a run are counted only where all keys of a rule matched.
+    ///
+    /// # Errors
+    /// As [`Plan::compile`].
+    pub fn indexed(ruleset: &Ruleset) -> Result<Self, Refusal> {
+        Self::of(ruleset, RUN_LEN_MIN)
+    }
+
+    pub(super) fn of(ruleset: &Ruleset, run_len_min: usize) -> Result<Self, Refusal> {
+        let mut plan = Self { hook_of: vec![[None; 2]; ruleset.devices.len()], run_len_min, ..Self::default() };
         for (instance, police) in ruleset.policers() {
             plan.policer_numbers.insert(instance.counters, number(plan.policers.len(), "policers")?);
             plan.policers.push(police.policer());
@@ -109,6 +123,7 @@ impl Plan {
                 Some(kind.map(|kind| Filter { order, protocol: filter.protocol, kind }))
             })
             .collect::<Result<_, _>>()?;
+        let filters = if self.run_len_min > 0 { self.with_blocks(filters) } else { filters };
         let protocols: BTreeSet<u16> =
             filters.iter().map(|f| f.protocol).filter(|p| *p != Protocol::ALL).map(|p| p.0).collect();
         let mixed = protocols.len() > PROTOCOLS_PER_CHAIN_MAX;

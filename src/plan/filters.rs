@@ -8,7 +8,7 @@ use crate::rules::{Control, CounterSink, NodeWord};
 use crate::types::Direction;
 
 /// What comparing a node's keys came to.
-enum Keys {
+pub(super) enum Keys {
     Match,
     Differ,
     /// A word lies outside of the frame.
@@ -59,22 +59,12 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
         true
     }
 
-    fn keys(&mut self, node: &Node, data: &[u8], network: usize) -> Keys {
+    pub(super) fn keys(&mut self, node: &Node, data: &[u8], network: usize) -> Keys {
         for (passed, key) in (node.counters + NodeWord::KEYS..).zip(node.keys.of(&self.plan.keys)) {
-            // Before the frame it wraps to what is beyond any frame.
-            let at = network.wrapping_add_signed(key.offset as isize);
-            match at.checked_add(4).and_then(|end| data.get(at..end)) {
-                Some(bytes) => {
-                    let word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-                    if (word ^ key.value) & key.mask != 0 {
-                        return Keys::Differ;
-                    }
-                }
-                None => match key.before(data, network) {
-                    None => return Keys::Unreadable,
-                    Some(false) => return Keys::Differ,
-                    Some(true) => {}
-                },
+            match key.compare(data, network).or_else(|| key.before(data, network)) {
+                Some(true) => {}
+                Some(false) => return Keys::Differ,
+                None => return Keys::Unreadable,
             }
             self.counters.add(passed, 1);
         }

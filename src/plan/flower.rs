@@ -2,7 +2,7 @@
 
 use super::Outlet;
 use super::actions::After;
-use super::layout::{Compare, Span};
+use super::layout::{Compare, Rule, Span};
 use super::run::{Run, View};
 use crate::rules::flower::{FlowerField, NEVER_FAMILY, fragment};
 use crate::rules::{Control, CounterSink, FlowerKey, NodeWord};
@@ -115,6 +115,11 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
             .of(&plan.rules)
             .iter()
             .find(|rule| rule.compares.of(&plan.compares).iter().all(|compare| compare.holds(data, headers, iif)));
+        self.flower_match(found, view)
+    }
+
+    /// What a rule does that matched, if one did.
+    pub(super) fn flower_match(&mut self, found: Option<&Rule>, view: &mut View<'_, '_>) -> After {
         let Some(rule) = found else { return After::Control(Control::Continue) };
         self.counters.add(rule.counters + NodeWord::HIT, 1);
         self.counters.add(rule.counters + NodeWord::SUCCESS, 1);
@@ -123,7 +128,7 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
 }
 
 impl Compare {
-    fn holds(&self, data: &[u8], headers: &Headers, iif: DeviceId) -> bool {
+    pub(super) fn holds(&self, data: &[u8], headers: &Headers, iif: DeviceId) -> bool {
         let port = |offset: u8| headers.ports.map_or(0, |at| be16(data, at + usize::from(offset)));
         match *self {
             Self::EthType(want) => headers.eth_type == want,

@@ -55,10 +55,14 @@ pub(super) struct Filter {
 pub(super) enum FilterKind {
     /// A stretch of `nodes`.
     U32(Span),
+    /// One of `blocks`.
+    U32Block(u32),
     /// A stretch of `far_nodes`: at least one of them links.
     U32Tables(Span),
     /// A stretch of `rules`.
     Flower(Span),
+    /// One of `flower_blocks`.
+    FlowerBlock(u32),
     Matchall {
         counters: u32,
         steps: Span,
@@ -157,6 +161,15 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// Whether it holds; `None`: it is not wholly in the frame.
+    #[inline]
+    pub(super) fn compare(&self, data: &[u8], network: usize) -> Option<bool> {
+        // Before the frame it wraps to what is beyond any frame.
+        let at = network.wrapping_add_signed(self.offset as isize);
+        let bytes = data.get(at..at.checked_add(4)?)?.first_chunk::<4>()?;
+        Some((u32::from_ne_bytes(*bytes) ^ self.value) & self.mask == 0)
+    }
+
     /// Whether it holds where it is not wholly in the frame; `None`: it cannot be read.
     #[cold]
     pub(super) fn before(&self, data: &[u8], network: usize) -> Option<bool> {

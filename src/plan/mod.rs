@@ -10,11 +10,13 @@
 //! ```
 
 mod actions;
+mod blocks;
 mod compile;
 mod driver;
 mod ematch;
 mod filters;
 mod flower;
+mod index;
 mod layout;
 mod packet;
 mod police;
@@ -23,6 +25,7 @@ mod tables;
 mod vlan;
 
 pub use crate::rules::police::{Buckets, Tokens};
+pub use blocks::Counts;
 pub use compile::Refusal;
 pub use driver::Driver;
 pub use packet::Packet;
@@ -49,6 +52,12 @@ pub struct Plan {
     /// Lists of filters, one for each [`Dispatch`].
     lists: Vec<Filter>,
     nodes: Vec<Node>,
+    /// Long runs of u32 filters.
+    blocks: Vec<blocks::Block>,
+    /// Flower filters of many rules.
+    flower_blocks: Vec<blocks::FlowerBlock>,
+    /// Runs of so many rules get an index; 0: none does.
+    run_len_min: usize,
     keys: Vec<Key>,
     /// Nodes of u32 filters that link, and of the tables that are linked to.
     far_nodes: Vec<FarNode>,

@@ -203,7 +203,9 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
         match filter.kind {
             FilterKind::U32(nodes) => self.u32_filter(nodes, view),
             FilterKind::U32Tables(nodes) => self.u32_tables(nodes, view),
+            FilterKind::U32Block(block) => self.u32_block(block, view),
             FilterKind::Flower(rules) => self.flower_filter(rules, view),
+            FilterKind::FlowerBlock(block) => self.flower_block(block, view),
             FilterKind::Matchall { counters, steps } => {
                 self.counters.add(counters + NodeWord::HIT, 1);
                 self.counters.add(counters + NodeWord::SUCCESS, 1);

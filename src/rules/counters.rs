@@ -179,7 +179,9 @@ impl CounterSource for Counters {
 
 impl CounterSink for Counters {
     fn add(&mut self, word: u32, n: u64) {
-        self.words[word as usize] += n;
+        // An index counts down, too: see `plan::blocks`.
+        let word = &mut self.words[word as usize];
+        *word = word.wrapping_add(n);
     }
 
     fn get(&self, word: u32) -> u64 {

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use super::buckets::AllTokens;
 use super::cells::Cells;
 use super::seam::Seam;
-use crate::plan::{HookIndex, Plan};
+use crate::plan::{Counts, HookIndex, Plan};
 use crate::types::{DeviceId, MacAddr};
 
 /// What becomes of a frame that no rule takes, by the kind of port that it came in on.
@@ -82,6 +82,12 @@ impl Generation {
             cells: Cells::new(0),
             tokens: AllTokens::default(),
         }
+    }
+
+    /// What was counted under these rules, as the kernel would show it.
+    #[must_use]
+    pub fn counts(&self) -> Counts<'_> {
+        self.plan.counts(&self.cells)
     }
 
     /// What the rules call a port of the worker, if it receives under them.

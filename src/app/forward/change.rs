@@ -76,7 +76,7 @@ impl Running {
             self.retired = Counters::new(rules.ruleset.counter_words);
         } else {
             for generation in old {
-                self.retired.merge(&generation.cells, &rules.ruleset);
+                self.retired.merge(&generation.counts(), &rules.ruleset);
             }
         }
         self.rules = Arc::clone(rules);

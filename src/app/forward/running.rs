@@ -183,7 +183,7 @@ impl Running {
         let mut all = self.retired.clone();
         all.now_ms = monotonic_ms();
         for worker in &self.pool.workers {
-            all.merge(&worker.shared.rules.load().cells, &self.rules.ruleset);
+            all.merge(&worker.shared.rules.load().counts(), &self.rules.ruleset);
         }
         self.add_programs(&mut all);
         all
@@ -321,7 +321,7 @@ impl Running {
         let Self { served, pool, rules, past, mut retired, watching, .. } = self;
         let (ended, outstanding) = pool.stop();
         end_all(&watching);
-        in_force.iter().for_each(|generation| retired.merge(&generation.cells, &rules.ruleset));
+        in_force.iter().for_each(|generation| retired.merge(&generation.counts(), &rules.ruleset));
         let workers = ended.iter().enumerate();
         let workers = workers.map(|(index, (shared, _))| super::status::worker(index, shared, &served, &past));
         let outstanding =

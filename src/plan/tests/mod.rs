@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 
 use super::{Driver, Plan};
 use crate::rules::eval::{Event, Network};
-use crate::rules::{Classifier, Counters, NodeWord, Ruleset};
+use crate::rules::{Classifier, CounterSource, Counters, NodeWord, Ruleset};
 use crate::types::{DeviceId, DropReason, Topology};
 
 /// Rulesets × frames: at least 100,000 pairs.
@@ -136,6 +136,60 @@ impl<'a> Twins<'a> {
         });
         (slow, counted)
     }
+}
+
+/// What a plan counted, as the kernel would show it; keys and marks of u32 nodes, of which an index counts fewer, are set to those of `slow`.
+fn read(ruleset: &Ruleset, plan: &Plan, fast: &Counters, slow: &Counters) -> Counters {
+    let mut words = fast.words.clone();
+    let counts = plan.counts(fast);
+    for (_, _, filter) in ruleset.filters() {
+        let Classifier::U32(nodes) = &filter.classifier else { continue };
+        for node in nodes {
+            let hit = node.counters + NodeWord::HIT;
+            words[hit as usize] = counts.word(hit);
+            for word in node.counters + NodeWord::KEYS..node.counters + node.words() {
+                let word = word as usize;
+                assert!(words[word] <= slow.words[word], "key word {word} of {node:?}");
+                words[word] = slow.words[word];
+            }
+        }
+    }
+    Counters { words, ..fast.clone() }
+}
+
+/// With an index over every filter, however short: what matches, and what is counted but for single keys, stays the same.
+#[test]
+fn an_indexed_plan_and_eval_agree() {
+    let (mut blocks, mut events) = (0, BTreeMap::<_, u64>::new());
+    for seed in 500_000..500_000 + RULESETS / 3 {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let samples: Vec<Vec<u8>> = (0..4).map(|_| frames::whole(&mut rng)).collect();
+        let topology = rulesets::topology(&mut rng);
+        let ruleset = rulesets::ruleset(&mut rng, &topology, &samples);
+        let plan = Plan::of(&ruleset, 1).unwrap();
+        blocks += plan.blocks.len() + plan.flower_blocks.len();
+        let (mut slow, mut fast) = (Counters::new(ruleset.counter_words), Counters::new(ruleset.counter_words));
+        for number in 1..=FRAMES_PER_RULESET as u64 {
+            let frame = frames::frame(&mut rng, &samples);
+            let device = DeviceId(if rng.gen_bool(0.8) { 0 } else { rng.gen_range(0..topology.devices.len() as u32) });
+            for counters in [&mut slow, &mut fast] {
+                (counters.now_ms, counters.now_ns) = (number, number as i64 * 20_000_000);
+            }
+            let chances = [SmallRng::seed_from_u64(number), SmallRng::seed_from_u64(number)];
+            let [mut one, mut other] = chances;
+            let want =
+                Network { ruleset: &ruleset, topology: &topology }
+                    .receive(device, &frame, &mut slow, &mut |bound| one.gen_range(0..bound));
+            let have = Driver { plan: &plan, topology: &topology }
+                .receive(device, &frame, &mut fast, &mut |bound| other.gen_range(0..bound));
+            let context = || format!("seed {seed}, frame {number} into {device:?}: {frame:02x?}\n{ruleset:#?}");
+            assert_eq!(want, have, "events of eval (left) and plan (right): {}", context());
+            assert_eq!(slow, read(&ruleset, &plan, &fast, &slow), "counters of eval and plan: {}", context());
+            *events.entry(matches!(have[..], [Event::Stack { .. }])).or_default() += 1;
+        }
+    }
+    println!("{blocks} indexes, {events:?} (true: left to the stack)");
+    assert!(blocks as u64 > RULESETS / 3 && events[&false] > 50_000 && events[&true] > 50_000);
 }
 
 #[test]
