@@ -18,6 +18,7 @@ mod lifecycle;
 mod live;
 mod probe;
 mod support;
+mod takeover;
 mod tc;
 mod tidy;
 mod vlan;

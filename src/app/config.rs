@@ -150,6 +150,15 @@ struct File {
     device: BTreeMap<String, DeviceConfig>,
 }
 
+/// The kernel's own filters become the forwarder's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TakeOver {
+    /// Those of these devices; empty: of all of the own namespace.
+    pub devices: Vec<DeviceKey>,
+    /// At the end the kernel gets them back.
+    pub give_back: bool,
+}
+
 /// All that `viscum run` must know, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -173,6 +182,8 @@ pub struct Config {
     pub devices: BTreeMap<String, DeviceConfig>,
     /// Keep the state of tc, and touch no device.
     pub state_only: bool,
+    /// See [`TakeOver`].
+    pub take_over: Option<TakeOver>,
 }
 
 /// Why a configuration is no good.
@@ -251,6 +262,8 @@ pub struct Overrides {
     pub busy: bool,
     /// `--state-only`.
     pub state_only: bool,
+    /// `--take-over`, `--dev`, `--give-back`.
+    pub take_over: Option<TakeOver>,
 }
 
 impl Config {
@@ -321,6 +334,7 @@ impl Config {
             rings,
             devices: file.device,
             state_only: over.state_only,
+            take_over: over.take_over,
         })
     }
 

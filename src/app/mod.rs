@@ -11,5 +11,6 @@ pub mod replay;
 pub mod rules;
 pub mod run;
 pub mod show;
+pub mod takeover;
 pub mod tc;
 pub mod watch;

@@ -11,6 +11,7 @@ use super::control::{ControlError, Handler, Listener, Request, Response};
 use super::forward::{ForwardError, Running, Stopped};
 use super::rules::{RulesError, read};
 use super::show::show;
+use super::takeover::{Found, TakeOverError, Taken};
 use super::tc::{Piece, Tell, tc};
 use super::watch::watch;
 use crate::host::caps;
@@ -32,6 +33,9 @@ pub enum RunError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The kernel's filters.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// Signals cannot be caught.
     #[error("cannot catch SIGINT and SIGTERM: {0}")]
     Signals(std::io::Error),
@@ -41,18 +45,26 @@ pub enum RunError {
 pub trait Printer: Send + Sync {
     /// The forwarder forwards.
     fn ready(&self, running: &Running, config: &Config);
-    /// Rules were changed; `what` says how.
+    /// Rules or devices were changed; `what` says how.
     fn changed(&self, what: &str);
     /// How `status` is shown.
     fn status(&self, running: &Running, json: bool) -> String;
+}
+
+/// How it ended.
+pub struct Ended {
+    /// What is left of the forwarder.
+    pub stopped: Stopped,
+    /// Filters that the kernel was to get back and has not.
+    pub not_given_back: Option<TakeOverError>,
 }
 
 /// Forwards until SIGINT or SIGTERM.
 ///
 /// # Errors
 /// [`RunError`]; nothing is left attached.
-pub fn run(config: &Config, printer: &Arc<dyn Printer>) -> Result<Stopped, RunError> {
-    let files = read(&config.rules)?;
+pub fn run(config: &Config, printer: &Arc<dyn Printer>) -> Result<Ended, RunError> {
+    let mut files = read(&config.rules)?;
     // Before the socket: without privilege that would fail too, and say less.
     if !config.state_only {
         caps::require(&[caps::Capability::NetAdmin, caps::Capability::NetRaw, caps::Capability::Bpf])
@@ -61,7 +73,19 @@ pub fn run(config: &Config, printer: &Arc<dyn Printer>) -> Result<Stopped, RunEr
     // Before anything is attached: a signal that comes early must not leave half of it, and a used socket is an error at once.
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(RunError::Signals)?;
     let listener = Listener::bind(&config.socket, config.control_group.as_deref())?;
-    let running = Arc::new(Mutex::new(Some(Running::start(&files, config)?)));
+    let found = config.take_over.as_ref().map(|wanted| Found::read(wanted, config)).transpose()?;
+    if let Some(found) = &found {
+        found.notes().for_each(|note| printer.changed(&format!("note: {note}")));
+        files.splice(0..0, found.files());
+    }
+    let running = Running::start(&files, config)?;
+    // Only now: until here the kernel had the frames, and from here on its filters see none of them.
+    let (running, taken) = take_over(running, found)?;
+    if let Some(taken) = &taken {
+        printer.changed(&taken.told());
+    }
+    let at_first = running.store();
+    let running = Arc::new(Mutex::new(Some(running)));
     if let Some(running) = lock(&running).as_ref() {
         printer.ready(running, config);
     }
@@ -72,8 +96,10 @@ pub fn run(config: &Config, printer: &Arc<dyn Printer>) -> Result<Stopped, RunEr
         .name("viscum-control".to_owned())
         .spawn(move || serving.serve(&Answers { running: asked, printer: told }));
     if let Err(source) = spawned {
+        let not_back = taken.and_then(|taken| taken.give_back().err());
         stop(&running);
-        return Err(ControlError::Listen { path: config.socket.clone(), source }.into());
+        let failed = ControlError::Listen { path: config.socket.clone(), source };
+        return Err(not_back.map_or_else(|| failed.into(), RunError::from));
     }
     // A worker that panicked ends the forwarder as well: its frames would wait for ever.
     while signals.pending().next().is_none() && lock(&running).as_ref().is_some_and(Running::is_whole) {
@@ -83,13 +109,42 @@ pub fn run(config: &Config, printer: &Arc<dyn Printer>) -> Result<Stopped, RunEr
         }
     }
     listener.remove();
+    // Before the forwarder lets go of the frames.
+    let not_given_back = taken.and_then(|taken| {
+        let same = lock(&running).as_ref().is_none_or(|running| Arc::ptr_eq(&at_first, &running.store()));
+        give_back(&taken, config, same, printer).err()
+    });
     match stop(&running) {
         Some(stopped) => {
             stopped.let_watchers_end();
-            Ok(stopped)
+            Ok(Ended { stopped, not_given_back })
         }
         None => unreachable!("only this function takes the forwarder out"),
     }
+}
+
+/// Takes the kernel's filters away, which the forwarder has been started with; on failure it is ended.
+fn take_over(running: Running, found: Option<Found>) -> Result<(Running, Option<Taken>), RunError> {
+    match found.map(|found| found.take(&running.served)).transpose() {
+        Ok(taken) => Ok((running, taken)),
+        Err(error) => {
+            drop(running.stop());
+            Err(error.into())
+        }
+    }
+}
+
+/// Gives the kernel its filters back, if that is wanted. `same`: the rules are those of the start.
+fn give_back(taken: &Taken, config: &Config, same: bool, printer: &Arc<dyn Printer>) -> Result<(), TakeOverError> {
+    let mut told = match &config.take_over {
+        Some(wanted) if wanted.give_back => taken.give_back()?,
+        Some(_) | None => taken.kept(),
+    };
+    if !same {
+        told.push_str(". They are as they were taken: what was changed in viscum since then is not in them");
+    }
+    printer.changed(&told);
+    Ok(())
 }
 
 /// Looks after the devices and says what happened to them.

@@ -123,7 +123,15 @@ impl Forwarder {
     }
 
     /// Ends it as a user does and gives the last lines that it printed; every frame must be accounted for.
-    pub fn stop(mut self) -> String {
+    pub fn stop(self) -> String {
+        let (success, rest, errors) = self.end();
+        assert!(success, "it ended in failure:\n{rest}{errors}");
+        assert!(rest.ends_with("every received frame is accounted for\n"), "{rest}");
+        rest
+    }
+
+    /// Ends it by SIGTERM: whether it says that all is well, the last lines that it printed, and its errors.
+    pub fn end(mut self) -> (bool, String, String) {
         self.signal(Signal::SIGTERM);
         let deadline = Instant::now() + Duration::from_secs(10);
         let status = loop {
@@ -133,10 +141,8 @@ impl Forwarder {
             assert!(Instant::now() < deadline, "it does not end on SIGTERM");
             std::thread::sleep(Duration::from_millis(10));
         };
-        let rest: String = self.lines.iter().map(|l| l + "\n").collect();
-        assert!(status.success(), "it ended with {status}:\n{rest}{}", self.errors());
-        assert!(rest.ends_with("every received frame is accounted for\n"), "{rest}");
-        rest
+        let rest = self.lines.iter().map(|l| l + "\n").collect();
+        (status.success(), rest, self.errors())
     }
 
     /// SIGKILL: it can clean up nothing.

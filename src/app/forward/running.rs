@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::attach::AttachError;
 use super::ports::{Rules, generations};
-use super::served::Served;
+use super::served::{Hold, Served};
 use super::status::{PortStatus, WorkerStatus};
 use super::tend::Absent;
 use super::watch::Watch;
@@ -305,18 +305,26 @@ impl Running {
         let in_force: Vec<_> = self.pool.workers.iter().map(|w| w.shared.rules.load_full()).collect();
         let id = self.generation + 1;
         let all = self.rules.ruleset.devices.iter().cloned().collect();
+        let mut changes = Vec::new();
         if let Ok((ruleset, plan)) = self.rules.with_bypassed(all).compile() {
             let tokens = in_force.first().map(|generation| generation.tokens.clone()).unwrap_or_default();
             self.served.iter_mut().for_each(Served::expect_change);
             let rules = Rules { id, ruleset: &ruleset, plan: &plan, up: &self.up, tokens_before: &tokens };
+            // Behind a tap: taking a program off takes milliseconds, one that drops nothing is in its place at once.
+            let behind = |s: &Served| matches!(s.hold, Hold::Behind(_)).then(|| s.prepare(&ruleset).ok()).flatten();
+            changes = self.served.iter().map(behind).collect();
             // A worker that does not answer is ended all the same, below.
             let _stuck = self.pool.publish(generations(&rules, self.pool.workers.len(), &self.served));
         }
+        let mut changes = changes.into_iter();
         for served in &mut self.served {
             served.seam.begin();
-            served.detach().iter().for_each(|tally| self.retired.merge(tally, &self.rules.ruleset));
+            if changes.next().flatten().is_none_or(|change| served.commit(change).is_err()) {
+                served.detach().iter().for_each(|tally| self.retired.merge(tally, &self.rules.ruleset));
+            }
             served.seam.end();
         }
+        self.served.iter_mut().for_each(|served| drop(served.detach()));
         std::thread::sleep(SETTLING);
         let Self { served, pool, rules, past, mut retired, watching, .. } = self;
         let (ended, outstanding) = pool.stop();

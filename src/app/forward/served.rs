@@ -198,6 +198,16 @@ impl Served {
         self.seam = Arc::new(Seam::ahead());
     }
 
+    /// Whether its program is one of the kernel's own filters, which may come before it: there is no tcx.
+    #[must_use]
+    pub fn is_among_filters(&self) -> bool {
+        match &self.hold {
+            Hold::Behind(behind) => behind.mode() == "cls_bpf",
+            Hold::InKernel(programs) => programs.mode().contains("cls_bpf"),
+            Hold::Steering(_) | Hold::Nothing => false,
+        }
+    }
+
     /// Takes the program off the device: the kernel has all frames again. What it counted of those that it left to the kernel.
     pub fn detach(&mut self) -> Vec<Tally> {
         match std::mem::replace(&mut self.hold, Hold::Nothing) {

@@ -4,13 +4,21 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::app::config::{Config, Overrides};
+use crate::app::config::{Config, Overrides, TakeOver};
 use crate::app::forward::Running;
-use crate::app::run::{Printer, run as forward};
+use crate::app::run::{Ended, Printer, run as forward};
 use crate::cli::args::Run;
 use crate::cli::render;
+use crate::types::DeviceKey;
 
 pub fn run(args: Run) -> anyhow::Result<ExitCode> {
+    let device = |text: &String| match text.split_once('/') {
+        Some((netns, name)) => DeviceKey::new(Some(netns), name),
+        None => DeviceKey::local(text),
+    };
+    let take_over = args
+        .take_over
+        .then(|| TakeOver { devices: args.devices.iter().map(device).collect(), give_back: args.give_back });
     let over = Overrides {
         rules: args.rules,
         mode: args.mode,
@@ -19,11 +27,15 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         socket: args.socket.socket,
         busy: args.busy,
         state_only: args.state_only,
+        take_over,
     };
     let config = Config::load(args.config.as_deref(), over)?;
     let printer: Arc<dyn Printer> = Arc::new(Terminal);
-    let stopped = forward(&config, &printer)?;
+    let Ended { stopped, not_given_back } = forward(&config, &printer)?;
     super::print(&render::stopped(&stopped));
+    if let Some(error) = not_given_back {
+        return Err(error.into());
+    }
     // A frame that nobody owns, or a worker that panicked, is a fault of this program: say so with the exit code as well.
     Ok(if stopped.outstanding == Some(0) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
