@@ -8,11 +8,11 @@ pub use tally::Tally;
 
 use std::os::fd::BorrowedFd;
 
-use super::asm::MapRef;
+use super::asm::{Asm, MapRef, Reg};
 use super::count::BLOCK_WORDS;
 use super::forward::lookup::Tables;
 use super::forward::work::WORKSPACE_LEN;
-use super::steer::{Object, Target};
+use super::steer::{Object, TCX_NEXT, Target};
 use crate::limits::QUEUES_MAX;
 use crate::sys::bpf::{
     ClsFilter, Error, Kind, Link, Mode, PerCpuMap, Program, SocketMap, WordMap, remove_leftover,
@@ -233,6 +233,16 @@ fn finish(finishing: &mut Vec<Loaded>, retired: &mut Tally) -> Result<(), Error>
     finishing.drain(..).try_for_each(|old| old.read_into(retired))
 }
 
+/// A classifier that leaves every frame to what comes next.
+fn quiet() -> Result<Program, Error> {
+    let mut asm = Asm::default();
+    asm.mov_imm(Reg::R0, TCX_NEXT);
+    asm.exit();
+    let text = asm.finish().expect("two instructions without a jump");
+    let insns: Vec<u64> = text.insns.into_iter().map(super::asm::Insn::raw).collect();
+    Program::load(Kind::Classifier, "quiet", &insns)
+}
+
 /// Errors after which generic mode may still work.
 fn stands_against_native(error: &Error) -> bool {
     matches!(error, Error::Unsupported { .. } | Error::MtuTooLarge { .. } | Error::NoSpace { .. })
@@ -268,8 +278,10 @@ impl DropBehind {
         assert_eq!(object.target, Target::DropBehind, "a classifier");
         remove_leftover(ifindex);
         let loaded = Loaded::new(object, Kind::Classifier, "behind", None)?;
-        match Link::tcx_ingress(&loaded.program, ifindex) {
+        // A link takes milliseconds to make, and no time to get another program: until that, nothing is dropped.
+        match Link::tcx_ingress(&quiet()?, ifindex) {
             Ok(link) => {
+                link.update(&loaded.program)?;
                 Ok(Self { hanger: Hanger::Tcx(link), loaded, finishing: Vec::new(), retired: Tally::default() })
             }
             Err(Error::Unsupported { .. }) => Self::attach_cls(object, ifindex),

@@ -56,7 +56,7 @@ const XDP_REDIRECT: u32 = 4;
 const XDP_RX_QUEUE_INDEX: i16 = 16;
 /// `TC_ACT_SHOT` and `TCX_NEXT` (= `TC_ACT_UNSPEC`): the next program, then the kernel's own filters.
 const TC_ACT_SHOT: i32 = 2;
-const TCX_NEXT: i32 = -1;
+pub(super) const TCX_NEXT: i32 = -1;
 /// Instructions that the verifier looks at (`BPF_COMPLEXITY_LIMIT_INSNS`, include/linux/bpf.h); both copies and some paths twice.
 const INSNS_MAX: usize = 500_000;
 const NS_PER_MS: i32 = 1_000_000;

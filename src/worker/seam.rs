@@ -52,6 +52,11 @@ impl Seam {
         self.until.store(real_ns(), Ordering::SeqCst);
     }
 
+    /// When it ended, in ns since 1970; long ago if there never was another program, or none at all.
+    pub fn ended(&self) -> i64 {
+        self.until.load(Ordering::SeqCst)
+    }
+
     /// Up to which stamp frames can be taken, and by which rules they go; in this order. The last ends where nothing is known yet.
     pub(super) fn stretches(&self) -> impl Iterator<Item = (i64, Decided)> {
         // The clock first: if the change has not begun now, what was stamped until here is decided by the rules before.

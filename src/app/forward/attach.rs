@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::choice::{Choice, ChoiceError, Wanted, Way, choose};
-use super::inkernel::{check_mixed, forward_device};
+use super::inkernel::{check_mixed, wake_device};
 use super::served::{Hold, Served};
 use super::tend::Stall;
 use crate::app::config::{Config, Xdp};
@@ -57,8 +57,8 @@ pub enum AttachError {
     },
 }
 
-/// Chooses how a device is served, locks it, and attaches its XDP program, which takes nothing until [`Served::admit`]. Sockets come next,
-/// then [`drop_behind`].
+/// Chooses how a device is served, locks it, and attaches its steering program, which takes nothing until [`Served::admit`]. Sockets come
+/// next, then [`drop_behind`]; programs that forward come when all devices are attached.
 ///
 /// # Errors
 /// [`AttachError`]; nothing is left attached then.
@@ -129,9 +129,7 @@ fn attach_link(
         _lock: lock,
         wanted,
     };
-    if served.way.is_in_kernel() {
-        forward_device(&mut served, ruleset, config)?;
-    }
+    wake_device(&mut served, ruleset)?;
     if let Way::AfXdp { may_fall_back } = served.way {
         match steer_device(&mut served, ruleset, own.xdp) {
             Ok(()) => {}
@@ -215,6 +213,8 @@ pub fn drop_behind(served: &mut Served, ruleset: &Ruleset) -> Result<(), AttachE
         Ok(())
     })?;
     served.hold = behind.map_or(Hold::Nothing, |b| Hold::Behind(Box::new(b)));
+    served.seam.begin();
+    served.seam.end();
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::attach::{AttachError, attach, drop_behind, falls_back, steer_device};
 use super::choice::{Wanted, Way, stand_ins, wanted};
-use super::inkernel::forward_device;
+use super::inkernel::{attach_programs, wake_device};
 use super::ports::{Rules, forget_seen, generations, missing, open, workers};
 use super::running::{ForwardError, Running, SETTLING};
 use super::served::{Change, Hold, Role, Served, ServedPort};
@@ -135,9 +135,7 @@ impl Running {
             if served.wanted.receive && without_program {
                 steer_device(served, ruleset, self.config.device(&served.wanted.key).xdp)?;
             }
-            if served.way.is_in_kernel() {
-                forward_device(served, ruleset, &self.config)?;
-            }
+            wake_device(served, ruleset)?;
         }
         for new in wanted {
             if !self.served.iter().any(|s| s.wanted.key == new.key) {
@@ -145,7 +143,7 @@ impl Running {
                 self.served.push(attached);
             }
         }
-        Ok(())
+        self.served.iter_mut().try_for_each(|served| attach_programs(served, ruleset, &self.config))
     }
 
     /// A device that only transmitted by AF_XDP, and cannot receive that way, is served anew, in another way.
@@ -190,7 +188,7 @@ impl Running {
         }
         for (worker, opened) in opened.into_iter().enumerate() {
             for mut group in opened {
-                forget_seen(&mut group);
+                forget_seen(&mut group, &self.served);
                 let (mut what, mut ports) = (Vec::new(), Vec::new());
                 for (missing, port, socket) in group.ports {
                     what.push((missing, socket));

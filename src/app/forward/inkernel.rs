@@ -202,16 +202,24 @@ pub fn wake_peer(link: &Link, ruleset: &Ruleset) -> Result<Option<Napi>, AttachE
     Ok(napi)
 }
 
-/// Attaches the programs of a device whose rules run in the kernel, or what its peer needs to take what is sent to it. What is there
-/// stays.
+/// Attaches what a device's peer needs to take what programs send to the device. What is there stays.
 ///
 /// # Errors
 /// [`AttachError`].
-pub fn forward_device(served: &mut Served, ruleset: &Ruleset, config: &Config) -> Result<(), AttachError> {
+pub fn wake_device(served: &mut Served, ruleset: &Ruleset) -> Result<(), AttachError> {
     if served.way == Way::Xdp && served.wanted.transmit && served.napi.is_none() {
         served.napi = wake_peer(&host::link::find(&served.wanted.key)?, ruleset)?;
     }
-    if served.has_hooks() && matches!(served.hold, Hold::Nothing) {
+    Ok(())
+}
+
+/// Attaches the programs of a device whose rules run in the kernel: they take frames at once, so devices that they send to come first. What
+/// is there stays.
+///
+/// # Errors
+/// [`AttachError`].
+pub fn attach_programs(served: &mut Served, ruleset: &Ruleset, config: &Config) -> Result<(), AttachError> {
+    if served.way.is_in_kernel() && served.has_hooks() && matches!(served.hold, Hold::Nothing) {
         let loaded = served.load_programs(ruleset)?;
         let mut programs = InKernel::new(config.device(&served.wanted.key).xdp);
         programs.commit(&served.wanted.key, served.ifindex, loaded)?;

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::attach::AttachError;
 use super::choice::Way;
-use super::served::{Role, Served, ServedPort};
+use super::served::{Hold, Role, Served, ServedPort};
 use crate::app::config::Config;
 use crate::host;
 use crate::limits::{BURST_LEN, CHUNK_LEN_XDP};
@@ -163,15 +163,17 @@ fn open_port(missing: Missing, device: &Served, pool: &mut FramePool, config: &C
     }
 }
 
-/// Throws away what taps saw so far: the kernel had it as well. To be called when the programs behind the taps are attached,
-/// and before workers have the ports: from then on every frame is either ours or the kernel's.
-pub fn forget_seen(opened: &mut Opened) {
+/// Throws away what taps saw before the programs behind them were attached: the kernel had it as well. To be called before workers have
+/// the ports. Where there is no program, all that was seen so far is the kernel's.
+pub fn forget_seen(opened: &mut Opened, served: &[Served]) {
     let mut batch = Batch::new();
-    for (_, port, _) in
+    for (missing, port, _) in
         opened.ports.iter_mut().filter(|(m, p, _)| m.role == Role::Receive && matches!(p, Port::AfPacket(_)))
     {
+        let device = &served[missing.device];
+        let until = if matches!(device.hold, Hold::Behind(_)) { device.seam.ended() } else { i64::MAX };
         for _ in 0..FORGET_BURSTS_MAX {
-            port.receive(&mut opened.memory, i64::MAX, &mut batch);
+            port.receive(&mut opened.memory, until, &mut batch);
             if batch.is_empty() {
                 break;
             }
