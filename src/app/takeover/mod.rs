@@ -17,8 +17,8 @@ use part::Part;
 use super::config::{Config, Mode, TakeOver};
 use super::forward::{Served, Way};
 use super::import::Import;
-use crate::host::netns;
 use crate::host::tc::{Change, NetlinkError, PARENT_EGRESS};
+use crate::host::{link, netns};
 use crate::types::DeviceKey;
 
 /// Filters that were read and that the kernel still has.
@@ -269,6 +269,14 @@ fn in_the_way(key: &DeviceKey, served: &[Served]) -> Option<String> {
         return Some(format!(
             "{key}: the tap {tap} stands in for it, and what {key} itself receives would have no filters"
         ));
+    }
+    if let (Way::AfXdp { .. }, Ok(link)) = (&device.way, link::find(key)) {
+        let (queues, all) = (device.queues, link::active_queues(&link));
+        if queues < all {
+            return Some(format!(
+                "{key}: {queues} of its {all} queues are served, and frames of the others would see no filters"
+            ));
+        }
     }
     device.is_among_filters().then(|| {
         format!(

@@ -68,12 +68,14 @@ impl Part {
             Ok(socket) => socket,
             Err(error) => return failures.push(error.to_string()),
         };
+        // By their numbers: another device may have a name by now, and one may have another name. Without an answer the kernel will say it.
+        let there: Option<Vec<u32>> =
+            nix::net::if_::if_nameindex().ok().map(|list| list.iter().map(nix::net::if_::Interface::index).collect());
+        let is_gone = |ifindex: u32| there.as_ref().is_some_and(|there| !there.contains(&ifindex));
         for step in &self.import.steps {
             if let Some(device) = device_of(&step.change) {
-                let key = links.key(device);
-                // Its number: another device may have its name by now, and it may have another name.
                 if links.ifindex(device).is_some_and(is_gone) {
-                    gone.insert(key.clone());
+                    gone.insert(links.key(device).clone());
                     continue;
                 }
             }
@@ -109,9 +111,4 @@ fn device_of(change: &Change) -> Option<DeviceId> {
         Change::Filter(filter) => Some(filter.place.device),
         Change::DropPrio(place) => Some(place.device),
     }
-}
-
-/// Whether the calling thread's namespace has no device of this number, as far as it can be asked.
-fn is_gone(ifindex: u32) -> bool {
-    nix::net::if_::if_nameindex().is_ok_and(|list| list.iter().all(|interface| interface.index() != ifindex))
 }
