@@ -1,6 +1,7 @@
 //! What can be typed. Nothing is looked at or opened here.
 
 mod bench;
+mod kernel;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::app::config::{Deliver, Mode};
 
 pub use bench::{Bench, BenchCommand, BenchRun, Part};
+pub use kernel::Kernel;
 
 /// Linux tc in userspace: takes the tc rules that you have and forwards frames by them, exactly as the kernel would.
 #[derive(Debug, Parser)]
@@ -75,15 +77,9 @@ pub struct Run {
     /// Keep the state of tc for `viscum tc`, and touch no device
     #[arg(long)]
     pub state_only: bool,
-    /// Take the kernel's own filters over: forward by them, and once that is so, delete them from the kernel
-    #[arg(long, conflicts_with = "state_only")]
-    pub take_over: bool,
-    /// Take over only the filters of this device, NETNS/NAME in another namespace [all of this namespace that have filters]
-    #[arg(long = "dev", value_name = "DEV", requires = "take_over")]
-    pub devices: Vec<String>,
-    /// At the end, give the filters that were taken over back to the kernel
-    #[arg(long, requires = "take_over")]
-    pub give_back: bool,
+    /// The kernel's own filters.
+    #[command(flatten)]
+    pub kernel: Kernel,
     /// Queues, cores, ring sizes, polling, modes per device (TOML)
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,

@@ -16,9 +16,10 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         Some((netns, name)) => DeviceKey::new(Some(netns), name),
         None => DeviceKey::local(text),
     };
-    let take_over = args
+    let kernel = args.kernel;
+    let take_over = kernel
         .take_over
-        .then(|| TakeOver { devices: args.devices.iter().map(device).collect(), give_back: args.give_back });
+        .then(|| TakeOver { devices: kernel.devices.iter().map(device).collect(), give_back: kernel.give_back });
     let over = Overrides {
         rules: args.rules,
         mode: args.mode,
