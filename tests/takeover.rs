@@ -151,6 +151,11 @@ fn what_viscum_cannot_do_in_the_kernels_place_is_refused_and_stays() {
     assert!(!said.contains("in0 egress") && said.contains("pref 9 bpf"), "{said}");
     let said = refused(&["--dev", "out0"]);
     assert!(said.contains("no filters at ingress or egress of out0; those that have: in0, in1"), "{said}");
+    sh(MIDDLE, "tc qdisc add dev out0 ingress_block 7 ingress");
+    sh(MIDDLE, "tc filter add block 7 prio 1 protocol ip u32 match u8 1 1 at 0 flowid 1:1");
+    let said = refused(&["--dev", "out0"]);
+    assert!(said.contains("out0: its filters are in a block that devices share"), "{said}");
+    sh(MIDDLE, "tc qdisc del dev out0 ingress");
     let said = refused(&["--dev", "nope"]);
     assert!(said.contains("no such device: nope") && said.contains("out0"), "{said}");
     sh(MIDDLE, "tc filter del dev in0 egress");

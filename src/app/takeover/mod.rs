@@ -42,13 +42,16 @@ impl Found {
         }
         let mut found = Self { parts: parts(&wanted.devices)?, file };
         let devices: BTreeSet<&DeviceKey> = found.devices();
+        let reasons = found.reasons(config);
+        if !reasons.is_empty() {
+            return Err(TakeOverError::Refused { reasons });
+        }
         let missing = wanted.devices.iter().map(normal).find(|key| !devices.contains(key));
         if missing.is_some() || devices.is_empty() {
             return Err(nothing(missing.as_ref()));
         }
         found.make_actions_once();
-        let reasons = found.reasons(config);
-        if reasons.is_empty() { Ok(found) } else { Err(TakeOverError::Refused { reasons }) }
+        Ok(found)
     }
 
     /// As rules files: name and text.

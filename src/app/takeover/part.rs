@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use crate::app::import::{Import, plan};
 use crate::host::netns;
 use crate::host::tc::{
-    Change, NetlinkError, Node, PARENT_EGRESS, PARENT_INGRESS, Place, Snapshot, Socket, apply, delete_filters,
-    read as read_kernel,
+    Change, NetlinkError, Node, PARENT_EGRESS, PARENT_INGRESS, Place, Qdisc, SHARED_BLOCK, Snapshot, Socket, apply,
+    delete_filters, read as read_kernel,
 };
 use crate::types::{DeviceId, DeviceKey};
 
@@ -23,11 +23,12 @@ impl Part {
         let mut snapshot = read_kernel(netns, device)?;
         // Filters of a root qdisc choose queues there: that stays the kernel's, and so do actions that no filter has.
         let is_hook = |parent: u32| matches!(parent, PARENT_INGRESS | PARENT_EGRESS);
-        snapshot.filters.retain(|f| is_hook(f.place.parent));
+        snapshot.filters.retain(|f| is_hook(f.place.parent) && f.place.device != SHARED_BLOCK);
         let with_filters: BTreeSet<DeviceId> = snapshot.filters.iter().map(|f| f.place.device).collect();
         snapshot.chains.retain(|c| is_hook(c.parent) && with_filters.contains(&c.device));
         snapshot.roots.retain(|(place, _)| is_hook(place.parent));
-        snapshot.qdiscs.retain(|q| matches!(q.kind.as_str(), "ingress" | "clsact") && with_filters.contains(&q.device));
+        let is_of_hook = |q: &Qdisc| matches!(q.kind.as_str(), "ingress" | "clsact");
+        snapshot.qdiscs.retain(|q| is_of_hook(q) && (with_filters.contains(&q.device) || q.blocks != [0, 0]));
         snapshot.free_actions.clear();
         let mut import = plan(&snapshot);
         for step in &mut import.steps {
@@ -97,8 +98,7 @@ fn in_root(snapshot: &Snapshot, node: &Place) -> bool {
 fn is_there(change: &Change, error: &NetlinkError, partly: bool) -> bool {
     let exists = error.errno() == Some(libc::EEXIST);
     match change {
-        Change::Action(_) | Change::Qdisc(_) => exists,
-        Change::Chain(chain) => exists || chain.template.is_some(),
+        Change::Action(_) | Change::Qdisc(_) | Change::Chain(_) => exists,
         Change::Filter(_) | Change::DropPrio(_) => partly && exists,
     }
 }
