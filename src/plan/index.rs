@@ -32,6 +32,9 @@ const NONE: u32 = u32::MAX;
 /// What a rule compares: place among the words, mask, value. What it compares besides is up to the caller.
 pub(super) type Terms = Vec<(u8, u32, u32)>;
 
+/// A mask shape, and the rules that have it.
+type Shape = (Vec<(u8, u32)>, Vec<u32>);
+
 /// Rules of one mask shape.
 #[derive(Clone, Debug)]
 struct Group {
@@ -70,7 +73,7 @@ impl Index {
             let Some(terms) = terms else { continue };
             shapes.entry(terms.iter().map(|(at, mask, _)| (*at, *mask)).collect()).or_default().push(number);
         }
-        let mut shapes: Vec<(Vec<(u8, u32)>, Vec<u32>)> = shapes.into_iter().collect();
+        let mut shapes: Vec<Shape> = shapes.into_iter().collect();
         if shapes.len() > GROUPS_MAX {
             // Those with the most rules keep a group of their own.
             shapes.sort_by_key(|(_, members)| std::cmp::Reverse(members.len()));
@@ -146,12 +149,13 @@ fn finish(hash: u64) -> u32 {
 
 fn group(masks: &[(u8, u32)], members: &[u32], rules: &[Option<Terms>], list: &mut [(u32, u32)]) -> Group {
     let mut heads = vec![NONE; (members.len() * 2).next_power_of_two()].into_boxed_slice();
+    let last = heads.len() - 1;
     // The youngest first, so that the oldest ends up at the head.
     for number in members.iter().rev() {
         let values = rules[*number as usize].iter().flatten();
         // The group of the rest compares nothing.
         let hash = finish(values.take(masks.len()).fold(0, |hash, (_, _, value)| mix(hash, *value)));
-        let head = &mut heads[hash as usize & (members.len() * 2).next_power_of_two() - 1];
+        let head = &mut heads[hash as usize & last];
         list[*number as usize] = (hash, *head);
         *head = *number;
     }
@@ -159,7 +163,7 @@ fn group(masks: &[(u8, u32)], members: &[u32], rules: &[Option<Terms>], list: &m
 }
 
 /// The tables for those half words that most rules compare.
-fn prunes(shapes: &[(Vec<(u8, u32)>, Vec<u32>)], rules: &[Option<Terms>]) -> Vec<Prune> {
+fn prunes(shapes: &[Shape], rules: &[Option<Terms>]) -> Vec<Prune> {
     if shapes.len() < PRUNED_MIN || rules.len() < PRUNED_RULES_MIN {
         return Vec::new();
     }
@@ -184,7 +188,7 @@ fn prunes(shapes: &[(Vec<(u8, u32)>, Vec<u32>)], rules: &[Option<Terms>]) -> Vec
         .collect()
 }
 
-fn prune(word: u8, shift: u8, shapes: &[(Vec<(u8, u32)>, Vec<u32>)], rules: &[Option<Terms>]) -> Prune {
+fn prune(word: u8, shift: u8, shapes: &[Shape], rules: &[Option<Terms>]) -> Prune {
     let mut sets: Vec<Set> = vec![[0; GROUPS_MAX / 64]; 1 << 16];
     // Groups that can have a rule whatever the bits are.
     let mut any: Set = [0; GROUPS_MAX / 64];

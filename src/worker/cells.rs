@@ -79,6 +79,27 @@ impl CounterSink for Writer<'_> {
     }
 }
 
+/// Counts nothing: for a trial. Policers let all by.
+pub(super) struct Uncounted<'a>(pub Writer<'a>);
+
+impl CounterSink for Uncounted<'_> {
+    fn add(&mut self, _word: u32, _n: u64) {}
+
+    fn get(&self, word: u32) -> u64 {
+        self.0.get(word)
+    }
+
+    fn set(&mut self, _word: u32, _value: u64) {}
+
+    fn now_ms(&self) -> u64 {
+        self.0.now_ms()
+    }
+
+    fn take_tokens(&mut self, _base: u32, _policer: u32, _buckets: &Buckets, _bytes: u32) -> bool {
+        true
+    }
+}
+
 /// Adds to a counter of which the caller is the only writer.
 pub(super) fn bump(cell: &AtomicU64, n: u64) {
     cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 mod buckets;
 pub mod cells;
+mod classify;
 mod clock;
 mod crossing;
 mod generation;

@@ -42,6 +42,12 @@ impl Seam {
         Self { from: AtomicI64::new(AHEAD), until: AtomicI64::new(AHEAD) }
     }
 
+    /// Whether the program will be replaced.
+    #[must_use]
+    pub fn is_ahead(&self) -> bool {
+        self.from.load(Ordering::SeqCst) == AHEAD
+    }
+
     /// To be called before the program is replaced.
     pub fn begin(&self) {
         self.from.store(real_ns() - REACH_NS, Ordering::SeqCst);

@@ -6,14 +6,13 @@ use super::cells::{PortCells, WorkerCells, bump};
 use super::crossing::{Crossed, Crossing};
 use super::generation::{Egress, Generation, Lane, OnPass};
 use super::mail::Leaving;
-use super::ports::{Bank, Ports};
+use super::ports::Ports;
 use super::seam::Decided;
 use super::taps::{Fate, Tapping};
-use crate::plan::{Disposition, Overlimits, Packet};
+use crate::plan::{Disposition, Overlimits};
 use crate::port::{Batch, Frame, Lost, Wire};
 use crate::rules::CounterSink;
-use crate::types::{DeviceId, DropReason, PacketMeta};
-use crate::wire::vlan;
+use crate::types::DropReason;
 
 /// The rules that a worker runs.
 pub(super) struct Rules {
@@ -145,57 +144,6 @@ impl Engine {
         };
         if TAPPED {
             self.taps.end(fate, generation.id);
-        }
-    }
-
-    /// Whether the rules take a frame away from the kernel: nothing happens to it, but they count it. False also if it cannot be told now.
-    fn takes(&mut self, generation: &Generation, came: Came, frame: &Frame) -> bool {
-        let pool = &mut self.ports.bank(came.bank).pool;
-        let Ok(mut trial) = pool.alloc_duplicate(frame) else { return false };
-        let verdict = self.classify(generation, came, &mut trial);
-        let Bank { pool, staging } = self.ports.bank(came.bank);
-        pool.free(trial);
-        staging.discard();
-        !matches!(verdict, Disposition::Stack { .. })
-    }
-
-    /// What the rules make of a frame; it is rewritten, its tag is back, and a verdict to send it on means that it is whole.
-    fn classify(&mut self, generation: &Generation, came: Came, frame: &mut Frame) -> Disposition {
-        // A port that these rules do not know has no hook in them.
-        let Some(Lane { hook: Some(hook), mac, .. }) = generation.lane(came.port) else {
-            return Disposition::Stack { device: DeviceId(0) };
-        };
-        let Bank { pool, staging } = self.ports.bank(came.bank);
-        let offload = frame.offload;
-        let (room, at) = pool.whole_mut(frame);
-        let received = match vlan::receive(&mut room[at.clone()], mac) {
-            Ok(received) => received,
-            Err(reason) => return Disposition::Dropped { device: DeviceId(0), reason },
-        };
-        let meta = PacketMeta { offload, ..received.meta };
-        let mut packet = Packet::new(room, at.start + received.start..at.end, meta);
-        let mut counters = generation.cells.writer(self.now_ms).with_tokens(&generation.tokens, self.now_ns);
-        staging.begin(&generation.up);
-        let verdict = generation.plan.run(hook, &mut packet, &mut counters, staging);
-        let (at, tag, offload) = (packet.frame(), packet.meta.tag, packet.meta.offload);
-        let whole = match tag {
-            Some(tag) => vlan::put_back_in(room, at, tag),
-            None => Ok(at),
-        };
-        match (whole, verdict) {
-            (Ok(at), verdict) => {
-                pool.set_place(frame, at);
-                frame.offload = offload;
-                verdict
-            }
-            (Err(_), dropped @ Disposition::Dropped { .. }) => dropped,
-            (Err(reason), Disposition::Stack { device }) => Disposition::Dropped { device, reason },
-            (Err(reason), Disposition::Transmit { device, overlimits }) => {
-                for word in overlimits.words() {
-                    counters.add(*word, 1);
-                }
-                Disposition::Dropped { device, reason }
-            }
         }
     }
 

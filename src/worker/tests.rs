@@ -237,6 +237,9 @@ fn behind_a_tap_a_frame_goes_by_the_rules_of_the_program_that_saw_it() {
     bench.mem("a").push_stamped(late, &udp(7));
     bench.mem("a").push_stamped(late, &udp(8));
     assert_eq!(sent(&mut bench), [7, 7, 8], "what only one of them takes may be the kernel's");
+    let packets =
+        |generation: &Generation| generation.cells.word(ruleset(TAKE_7).actions[0].counters + ActionWord::PACKETS);
+    assert_eq!(packets(bench.rules.previous.as_ref().unwrap()), 1, "a trial counts nothing");
     bench.mem("a").push_stamped(early - 1_000_000, &udp(7));
     bench.mem("a").push_stamped(early - 1_000_000, &udp(8));
     assert_eq!(sent(&mut bench), [7], "it came before the change, and was in the ring meanwhile");

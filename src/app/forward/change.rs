@@ -64,7 +64,12 @@ impl Running {
             Some(generation) if !from_zero => generation.tokens.clone(),
             Some(_) | None => AllTokens::default(),
         };
-        self.served[..known].iter_mut().for_each(Served::expect_change);
+        for (served, (_, _, without_program)) in self.served.iter_mut().zip(&before.0) {
+            // One that has got its program just now is past it.
+            if !without_program || matches!(served.hold, Hold::Nothing) {
+                served.expect_change();
+            }
+        }
         let new = Rules { id, ruleset: &ruleset, plan: &plan, up: &self.up, tokens_before: &tokens };
         self.pool.publish(generations(&new, self.pool.workers.len(), &self.served))?;
         self.generation = id;
@@ -213,7 +218,8 @@ impl Running {
         let mut changes = changes.into_iter();
         for (at, device) in self.served.iter_mut().enumerate() {
             let change = changes.next().unwrap_or(Change::None);
-            if at < known {
+            let expected = device.seam.is_ahead();
+            if expected {
                 device.seam.begin();
             }
             if device.has_hooks() {
@@ -225,7 +231,7 @@ impl Running {
             } else {
                 device.detach().iter().for_each(|tally| self.retired.merge(tally, &rules.ruleset));
             }
-            if at < known {
+            if expected {
                 device.seam.end();
             }
         }
