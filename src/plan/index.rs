@@ -15,15 +15,19 @@ pub(super) const WORDS_MAX: usize = 16;
 pub(super) type Words = [u32; WORDS_MAX];
 
 /// Groups at most: bits of a [`Set`]. Rules of further shapes share the last one, which compares nothing beforehand.
-const GROUPS_MAX: usize = 256;
+const GROUPS_MAX: usize = 128;
 /// Groups of a bitmap.
-type Set = [u64; GROUPS_MAX / 64];
+type Set = u128;
+/// With more groups, those of few rules compare shorter prefixes, so that they fall together.
+const GROUPS_GOOD: usize = 48;
 /// So many groups are worth a table that says which of them can have a rule.
 const PRUNED_MIN: usize = 4;
 /// And so many rules.
-const PRUNED_RULES_MIN: usize = 256;
+const PRUNED_RULES_MIN: usize = 64;
 /// So many tables.
-const PRUNES_MAX: usize = 2;
+const PRUNES_MAX: usize = 3;
+/// Of so many half words, those that most rules compare, the best are taken.
+const PRUNES_TRIED: usize = 6;
 /// Free bits of a half word that are worth writing out all values.
 const FREE_BITS_MAX: u32 = 8;
 /// The end of a list.
@@ -73,15 +77,15 @@ impl Index {
             let Some(terms) = terms else { continue };
             shapes.entry(terms.iter().map(|(at, mask, _)| (*at, *mask)).collect()).or_default().push(number);
         }
+        coarsen(&mut shapes);
         let mut shapes: Vec<Shape> = shapes.into_iter().collect();
         if shapes.len() > GROUPS_MAX {
             // Those with the most rules keep a group of their own.
             shapes.sort_by_key(|(_, members)| std::cmp::Reverse(members.len()));
             let rest = shapes.split_off(GROUPS_MAX - 1);
-            let mut members: Vec<u32> = rest.into_iter().flat_map(|(_, members)| members).collect();
-            members.sort_unstable();
-            shapes.push((Vec::new(), members));
+            shapes.push((Vec::new(), rest.into_iter().flat_map(|(_, members)| members).collect()));
         }
+        shapes.iter_mut().for_each(|(_, members)| members.sort_unstable());
         shapes.sort_by_key(|(_, members)| members[0]);
         let mut list = vec![(0, NONE); rules.len()];
         let groups = shapes.iter().map(|(masks, members)| group(masks, members, rules, &mut list)).collect();
@@ -100,23 +104,17 @@ impl Index {
                 self.find_in(group, words, &mut best, &mut matches);
             }
         } else {
-            let mut sets = self.prunes.iter().map(|p| {
+            let mut possible = self.prunes.iter().fold(Set::MAX, |possible, p| {
                 let bits = (words[usize::from(p.word)] >> p.shift) as u16;
-                &p.sets[usize::from(p.numbers[usize::from(bits)])]
+                possible & p.sets[usize::from(p.numbers[usize::from(bits)])]
             });
-            let mut possible = *sets.next().unwrap_or(&[u64::MAX; GROUPS_MAX / 64]);
-            for set in sets {
-                possible.iter_mut().zip(set).for_each(|(all, one)| *all &= one);
-            }
-            'groups: for (start, mut bits) in (0..).step_by(64).zip(possible) {
-                while bits != 0 {
-                    let Some(group) = self.groups.get(start + bits.trailing_zeros() as usize) else { break 'groups };
-                    bits &= bits - 1;
-                    if group.first >= best {
-                        break 'groups;
-                    }
-                    self.find_in(group, words, &mut best, &mut matches);
+            while possible != 0 {
+                let Some(group) = self.groups.get(possible.trailing_zeros() as usize) else { break };
+                possible &= possible - 1;
+                if group.first >= best {
+                    break;
                 }
+                self.find_in(group, words, &mut best, &mut matches);
             }
         }
         (best != NONE).then_some(best)
@@ -147,14 +145,42 @@ fn finish(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
 
+/// Lets shapes of few rules compare shorter prefixes while there are too many shapes.
+fn coarsen(shapes: &mut BTreeMap<Vec<(u8, u32)>, Vec<u32>>) {
+    for step in [8, 16] {
+        let mut few: Vec<(usize, Vec<(u8, u32)>)> =
+            shapes.iter().map(|(m, members)| (members.len(), m.clone())).collect();
+        few.sort_unstable();
+        for (_, masks) in few {
+            if shapes.len() <= GROUPS_GOOD {
+                return;
+            }
+            let shorter = |mask: u32| {
+                let len = mask.leading_ones();
+                // Only prefixes: other masks have no shorter form.
+                if len + mask.trailing_zeros() < 32 {
+                    mask
+                } else {
+                    u32::MAX.checked_shl(32 - len / step * step).unwrap_or(0)
+                }
+            };
+            let coarse: Vec<(u8, u32)> =
+                masks.iter().map(|(at, mask)| (*at, shorter(*mask))).filter(|(_, mask)| *mask != 0).collect();
+            if coarse != masks {
+                let members = shapes.remove(&masks).unwrap_or_default();
+                shapes.entry(coarse).or_default().extend(members);
+            }
+        }
+    }
+}
+
 fn group(masks: &[(u8, u32)], members: &[u32], rules: &[Option<Terms>], list: &mut [(u32, u32)]) -> Group {
     let mut heads = vec![NONE; (members.len() * 2).next_power_of_two()].into_boxed_slice();
     let last = heads.len() - 1;
     // The youngest first, so that the oldest ends up at the head.
     for number in members.iter().rev() {
-        let values = rules[*number as usize].iter().flatten();
-        // The group of the rest compares nothing.
-        let hash = finish(values.take(masks.len()).fold(0, |hash, (_, _, value)| mix(hash, *value)));
+        let value = |at: u8| term(rules, *number, at).map_or(0, |(_, value)| value);
+        let hash = finish(masks.iter().fold(0, |hash, (at, mask)| mix(hash, value(*at) & mask)));
         let head = &mut heads[hash as usize & last];
         list[*number as usize] = (hash, *head);
         *head = *number;
@@ -162,52 +188,60 @@ fn group(masks: &[(u8, u32)], members: &[u32], rules: &[Option<Terms>], list: &m
     Group { masks: masks.into(), first: members[0], heads }
 }
 
-/// The tables for those half words that most rules compare.
+/// Mask and value of a rule at a place.
+fn term(rules: &[Option<Terms>], number: u32, place: u8) -> Option<(u32, u32)> {
+    let mut terms = rules[number as usize].iter().flatten();
+    terms.find(|(at, _, _)| *at == place).map(|(_, mask, value)| (*mask, *value))
+}
+
+/// The tables of those half words by which the fewest groups are left.
 fn prunes(shapes: &[Shape], rules: &[Option<Terms>]) -> Vec<Prune> {
     if shapes.len() < PRUNED_MIN || rules.len() < PRUNED_RULES_MIN {
         return Vec::new();
     }
     let mut scores: HashMap<(u8, u8), usize> = HashMap::new();
-    for (masks, members) in shapes {
-        for (at, mask) in masks {
-            for shift in [0, 16] {
-                if (mask >> shift & 0xffff).count_zeros() - 16 <= FREE_BITS_MAX {
-                    *scores.entry((*at, shift)).or_default() += members.len();
-                }
+    for (at, mask, _) in rules.iter().flatten().flatten() {
+        for shift in [0, 16] {
+            if free_bits(mask >> shift).count_ones() <= FREE_BITS_MAX {
+                *scores.entry((*at, shift)).or_default() += 1;
             }
         }
     }
     let mut scores: Vec<((u8, u8), usize)> = scores.into_iter().collect();
     scores.sort_by_key(|(place, score)| (std::cmp::Reverse(*score), *place));
-    let all: usize = shapes.iter().map(|(_, members)| members.len()).sum();
-    let good = scores.into_iter().filter(|(_, score)| score * 4 >= all);
-    // Where all rules want the same bits nothing is told apart.
-    good.map(|((word, shift), _)| prune(word, shift, shapes, rules))
-        .filter(|p| p.sets.len() > 2)
-        .take(PRUNES_MAX)
-        .collect()
+    let good = scores.into_iter().filter(|(_, score)| score * 4 >= rules.len()).take(PRUNES_TRIED);
+    let mut prunes: Vec<(u64, Prune)> = good.map(|((word, shift), _)| prune(word, shift, shapes, rules)).collect();
+    prunes.sort_by_key(|(left, _)| *left);
+    let all = shapes.len() as u64 * rules.len() as u64;
+    // One by which hardly any group can be left out costs more than it saves.
+    prunes.into_iter().filter(|(left, _)| left * 10 < all * 9).take(PRUNES_MAX).map(|(_, prune)| prune).collect()
 }
 
-fn prune(word: u8, shift: u8, shapes: &[Shape], rules: &[Option<Terms>]) -> Prune {
-    let mut sets: Vec<Set> = vec![[0; GROUPS_MAX / 64]; 1 << 16];
+fn free_bits(mask: u32) -> u32 {
+    !mask & 0xffff
+}
+
+/// A table, and how many groups it leaves to frames like the rules, in all.
+fn prune(word: u8, shift: u8, shapes: &[Shape], rules: &[Option<Terms>]) -> (u64, Prune) {
+    let mut sets: Vec<Set> = vec![0; 1 << 16];
     // Groups that can have a rule whatever the bits are.
-    let mut any: Set = [0; GROUPS_MAX / 64];
-    for (number, (masks, members)) in shapes.iter().enumerate() {
-        let (part, bit) = (number / 64, 1u64 << (number % 64));
-        let mask = masks.iter().find(|(at, _)| *at == word).map_or(0, |(_, mask)| mask >> shift & 0xffff);
-        let free = !mask & 0xffff;
-        if free.count_ones() > FREE_BITS_MAX {
-            any[part] |= bit;
-            continue;
-        }
+    let mut any: Set = 0;
+    let half = |number: u32| {
+        let (mask, value) = term(rules, number, word)?;
+        let free = free_bits(mask >> shift);
+        (free.count_ones() <= FREE_BITS_MAX).then_some((free, (value >> shift & 0xffff & !free) as usize))
+    };
+    for (number, (_, members)) in shapes.iter().enumerate() {
+        let bit = 1 << number;
         for member in members {
-            let terms = rules[*member as usize].iter().flatten();
-            let value = terms.filter(|(at, _, _)| *at == word).map(|(_, _, value)| value >> shift & 0xffff).next();
-            let Some(value) = value else { continue };
+            let Some((free, value)) = half(*member) else {
+                any |= bit;
+                break;
+            };
             // All values with these bits: the subsets of the free ones.
-            let mut more = 0;
+            let mut more: u32 = 0;
             loop {
-                sets[(value | more) as usize][part] |= bit;
+                sets[value | more as usize] |= bit;
                 more = more.wrapping_sub(free) & free;
                 if more == 0 {
                     break;
@@ -215,19 +249,26 @@ fn prune(word: u8, shift: u8, shapes: &[Shape], rules: &[Option<Terms>]) -> Prun
             }
         }
     }
+    sets.iter_mut().for_each(|set| *set |= any);
+    let left = |number: u32| half(number).map_or(shapes.len() as u32, |(_, value)| sets[value].count_ones());
+    let left = (0..rules.len() as u32).map(|number| u64::from(left(number))).sum();
     let mut known: HashMap<Set, u16> = HashMap::new();
-    let mut distinct = Vec::new();
-    let numbers = sets
-        .into_iter()
-        .map(|mut set| {
-            set.iter_mut().zip(any).for_each(|(own, any)| *own |= any);
-            *known.entry(set).or_insert_with(|| {
-                distinct.push(set);
+    let mut distinct: Vec<Set> = Vec::new();
+    let mut last = None;
+    let numbers = sets.iter().map(|set| match last {
+        // Most are the same as the one before.
+        Some((same, number)) if same == *set => number,
+        _ => {
+            let number = *known.entry(*set).or_insert_with(|| {
+                distinct.push(*set);
                 (distinct.len() - 1) as u16
-            })
-        })
-        .collect();
-    Prune { word, shift, numbers, sets: distinct }
+            });
+            last = Some((*set, number));
+            number
+        }
+    });
+    let numbers = numbers.collect();
+    (left, Prune { word, shift, numbers, sets: distinct })
 }
 
 #[cfg(test)]
