@@ -20,8 +20,10 @@ pub enum Mode {
     Auto,
     /// AF_XDP, or an error.
     AfXdp,
-    /// AF_PACKET.
+    /// AF_PACKET, by rings in shared memory.
     AfPacket,
+    /// A plain packet socket, a system call or two per frame: the portable baseline.
+    Raw,
     /// The rules as an XDP program: the kernel forwards by itself.
     Xdp,
     /// The rules as a program at tc's hooks: the kernel forwards by itself.
@@ -36,19 +38,20 @@ impl Mode {
             Self::Auto => "auto",
             Self::AfXdp => "af-xdp",
             Self::AfPacket => "af-packet",
+            Self::Raw => "raw",
             Self::Xdp => "xdp",
             Self::TcBpf => "tc-bpf",
         }
     }
 
     /// The modes that forward, each by one way.
-    pub const FORWARDING: &[Self] = &[Self::AfXdp, Self::AfPacket, Self::Xdp, Self::TcBpf];
+    pub const FORWARDING: &[Self] = &[Self::AfXdp, Self::AfPacket, Self::Raw, Self::Xdp, Self::TcBpf];
 
     /// Whether worker threads forward.
     #[must_use]
     pub const fn has_workers(self) -> bool {
         match self {
-            Self::Auto | Self::AfXdp | Self::AfPacket => true,
+            Self::Auto | Self::AfXdp | Self::AfPacket | Self::Raw => true,
             Self::Xdp | Self::TcBpf => false,
         }
     }
@@ -57,7 +60,7 @@ impl Mode {
     #[must_use]
     pub const fn needs_napi(self) -> bool {
         match self {
-            Self::AfPacket | Self::TcBpf => true,
+            Self::AfPacket | Self::Raw | Self::TcBpf => true,
             Self::Auto | Self::AfXdp | Self::Xdp => false,
         }
     }

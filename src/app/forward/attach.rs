@@ -95,7 +95,9 @@ fn check_rules(device: &Wanted, ruleset: &Ruleset, choice: &Choice) -> Result<()
     }
     let target = match choice.way {
         Way::AfXdp { may_fall_back: false } => Target::Xdp,
-        Way::AfXdp { may_fall_back: true } | Way::AfPacket | Way::Tap(_) | Way::Xdp | Way::TcBpf => Target::DropBehind,
+        Way::AfXdp { may_fall_back: true } | Way::AfPacket | Way::Raw | Way::Tap(_) | Way::Xdp | Way::TcBpf => {
+            Target::DropBehind
+        }
     };
     steer(ruleset, device.id, target)?;
     Ok(())
@@ -140,7 +142,7 @@ fn attach_link(
             Err(error) => return Err(error),
         }
     }
-    if served.way == Way::AfPacket && served.wanted.receive {
+    if served.way.taps() && served.wanted.receive {
         // Refused now or never: it is attached once the taps are open, see `drop_behind`.
         steer(ruleset, served.wanted.id, Target::DropBehind)?;
     }
@@ -148,7 +150,7 @@ fn attach_link(
         // Only now: some drivers change their queues when a program is attached.
         Way::AfXdp { .. } => own.queues.unwrap_or(usize::MAX).min(host::link::active_queues(&link)),
         Way::AfPacket => own.queues.unwrap_or(1),
-        Way::Tap(_) => 1,
+        Way::Raw | Way::Tap(_) => 1,
         Way::Xdp | Way::TcBpf => 0,
     };
     Ok(served)

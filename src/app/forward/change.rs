@@ -12,6 +12,7 @@ use super::served::{Change, Hold, Role, Served, ServedPort};
 use crate::app::config::{Deliver, Mode};
 use crate::app::rules::Runnable;
 use crate::host;
+use crate::port::STAMP_MARGIN;
 use crate::rules::{Counters, Ruleset};
 use crate::types::DeviceKey;
 use crate::worker::{AllTokens, PortRef};
@@ -187,7 +188,7 @@ impl Running {
         let new_taps: BTreeSet<usize> = missing.iter().map(|m| m.device).collect();
         for at in new_taps {
             let device = &mut self.served[at];
-            if device.way == Way::AfPacket && device.wanted.receive && matches!(device.hold, Hold::Nothing) {
+            if device.way.taps() && device.wanted.receive && matches!(device.hold, Hold::Nothing) {
                 drop_behind(device, ruleset)?;
             }
         }
@@ -232,6 +233,10 @@ impl Running {
                 device.detach().iter().for_each(|tally| self.retired.merge(tally, &rules.ruleset));
             }
             if expected {
+                if device.way == Way::Raw {
+                    // What was stamped before now and comes to its tap later comes before the end of the seam.
+                    std::thread::sleep(STAMP_MARGIN);
+                }
                 device.seam.end();
             }
         }

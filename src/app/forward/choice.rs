@@ -61,6 +61,8 @@ pub enum Way {
     },
     /// AF_PACKET, and a program that drops behind the tap.
     AfPacket,
+    /// A plain packet socket, and a program that drops behind it.
+    Raw,
     /// A tap in place of the device.
     Tap(DeviceKey),
     /// The rules as an XDP program.
@@ -75,7 +77,16 @@ impl Way {
     pub const fn is_in_kernel(&self) -> bool {
         match self {
             Self::Xdp | Self::TcBpf => true,
-            Self::AfXdp { .. } | Self::AfPacket | Self::Tap(_) => false,
+            Self::AfXdp { .. } | Self::AfPacket | Self::Raw | Self::Tap(_) => false,
+        }
+    }
+
+    /// It taps: the kernel gets every frame too, and a program must drop behind it what is taken.
+    #[must_use]
+    pub const fn taps(&self) -> bool {
+        match self {
+            Self::AfPacket | Self::Raw => true,
+            Self::AfXdp { .. } | Self::Tap(_) | Self::Xdp | Self::TcBpf => false,
         }
     }
 }
@@ -150,6 +161,7 @@ pub fn choose(link: &Link, config: &Config, af_xdp: bool) -> Result<Choice, Choi
     match asked {
         Mode::Xdp => return Ok(Choice { way: Way::Xdp, reason: "asked for".to_owned() }),
         Mode::TcBpf => return Ok(Choice { way: Way::TcBpf, reason: "asked for".to_owned() }),
+        Mode::Raw => return Ok(Choice { way: Way::Raw, reason: "asked for".to_owned() }),
         Mode::Auto | Mode::AfXdp | Mode::AfPacket => {}
     }
     if link.key.netns.is_some() && own.mode != Some(Mode::AfXdp) {

@@ -52,7 +52,7 @@ impl Served {
         let stages: &[Stage] = match self.way {
             Way::Xdp => &[Stage::Xdp],
             Way::TcBpf => &[Stage::Tc(Direction::Ingress), Stage::Tc(Direction::Egress)],
-            Way::AfXdp { .. } | Way::AfPacket | Way::Tap(_) => &[],
+            Way::AfXdp { .. } | Way::AfPacket | Way::Raw | Way::Tap(_) => &[],
         };
         let mut loaded = Loaded { programs: Vec::new(), targets: Vec::new() };
         for stage in stages {

@@ -12,7 +12,7 @@ use crate::types::{DeviceId, Direction};
 /// The first rule that it cannot do.
 pub fn can_run(ruleset: &Ruleset, mode: Mode) -> Result<(), Refusal> {
     let stages: &[Stage] = match mode {
-        Mode::Auto | Mode::AfPacket => return steered(ruleset, Target::DropBehind),
+        Mode::Auto | Mode::AfPacket | Mode::Raw => return steered(ruleset, Target::DropBehind),
         Mode::AfXdp => return steered(ruleset, Target::Xdp),
         Mode::Xdp => &[Stage::Xdp],
         Mode::TcBpf => &[Stage::Tc(Direction::Ingress), Stage::Tc(Direction::Egress)],

@@ -108,6 +108,9 @@ impl Served {
             (Way::AfPacket, Hold::Behind(behind)) => format!("af-packet (drops behind it by {})", behind.mode()),
             (Way::AfPacket, _) if self.wanted.receive => "af-packet (the kernel keeps every frame)".to_owned(),
             (Way::AfPacket, _) => "af-packet (transmit only)".to_owned(),
+            (Way::Raw, Hold::Behind(behind)) => format!("raw (drops behind it by {})", behind.mode()),
+            (Way::Raw, _) if self.wanted.receive => "raw (the kernel keeps every frame)".to_owned(),
+            (Way::Raw, _) => "raw (transmit only)".to_owned(),
             (Way::Tap(tap), _) => format!("tap {tap}"),
             (Way::Xdp | Way::TcBpf, Hold::InKernel(programs)) => programs.mode(),
             (Way::Xdp | Way::TcBpf, _) => "in the kernel (transmit only)".to_owned(),
@@ -131,7 +134,7 @@ impl Served {
                 self.inside(|| behind.prepare(&object).map(|p| prepared = Some(p)))?;
             }
             Hold::InKernel(_) => return self.load_programs(ruleset).map(Change::Programs),
-            Hold::Nothing if self.way == Way::AfPacket && self.receives() => {
+            Hold::Nothing if self.way.taps() && self.receives() => {
                 let object = steer(ruleset, id, Target::DropBehind)?;
                 return Ok(if ebpf::takes(ruleset, id) { Change::Attach(object) } else { Change::None });
             }

@@ -118,6 +118,7 @@ impl Running {
                 ("af-xdp", Some("what no rule takes stays in the kernel and is not seen here; tcpdump sees that"))
             }
             Some(Way::AfPacket) => ("af-packet", None),
+            Some(Way::Raw) => ("raw", None),
             Some(Way::Tap(_)) => ("tap", None),
             Some(Way::Xdp | Way::TcBpf) => (
                 "in the kernel",

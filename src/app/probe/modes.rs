@@ -83,7 +83,7 @@ impl Facts<'_> {
                 }
                 sockets
             }
-            Mode::AfPacket | Mode::Auto => self.found("", "AF_PACKET sockets"),
+            Mode::AfPacket | Mode::Raw | Mode::Auto => self.found("", "AF_PACKET sockets"),
             Mode::TcBpf => match self.found("", "program at tc's hooks (tcx)") {
                 Answer::No { why } => match self.found("", "program as cls_bpf") {
                     Answer::Yes { .. } => Answer::Yes { detail: "as cls_bpf".to_owned() },
@@ -162,7 +162,7 @@ impl Facts<'_> {
                 Some(why) => (Mode::AfPacket, "any device can".to_owned(), over(why)),
                 None => (Mode::AfXdp, choice.reason, Vec::new()),
             },
-            Way::AfPacket | Way::Tap(_) | Way::Xdp | Way::TcBpf => {
+            Way::AfPacket | Way::Raw | Way::Tap(_) | Way::Xdp | Way::TcBpf => {
                 (Mode::AfPacket, "any device can".to_owned(), over(choice.reason))
             }
         };
