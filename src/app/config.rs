@@ -28,6 +28,8 @@ pub enum Mode {
     Xdp,
     /// The rules as a program at tc's hooks: the kernel forwards by itself.
     TcBpf,
+    /// The rules in the kernel's own tc, if it has all that they use.
+    Tc,
 }
 
 impl Mode {
@@ -41,18 +43,19 @@ impl Mode {
             Self::Raw => "raw",
             Self::Xdp => "xdp",
             Self::TcBpf => "tc-bpf",
+            Self::Tc => "tc",
         }
     }
 
     /// The modes that forward, each by one way.
-    pub const FORWARDING: &[Self] = &[Self::AfXdp, Self::AfPacket, Self::Raw, Self::Xdp, Self::TcBpf];
+    pub const FORWARDING: &[Self] = &[Self::AfXdp, Self::AfPacket, Self::Raw, Self::Xdp, Self::TcBpf, Self::Tc];
 
     /// Whether worker threads forward.
     #[must_use]
     pub const fn has_workers(self) -> bool {
         match self {
             Self::Auto | Self::AfXdp | Self::AfPacket | Self::Raw => true,
-            Self::Xdp | Self::TcBpf => false,
+            Self::Xdp | Self::TcBpf | Self::Tc => false,
         }
     }
 
@@ -60,7 +63,7 @@ impl Mode {
     #[must_use]
     pub const fn needs_napi(self) -> bool {
         match self {
-            Self::AfPacket | Self::Raw | Self::TcBpf => true,
+            Self::AfPacket | Self::Raw | Self::TcBpf | Self::Tc => true,
             Self::Auto | Self::AfXdp | Self::Xdp => false,
         }
     }

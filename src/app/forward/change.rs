@@ -12,7 +12,6 @@ use super::served::{Change, Hold, Role, Served, ServedPort};
 use crate::app::config::{Deliver, Mode};
 use crate::app::rules::Runnable;
 use crate::host;
-use crate::port::STAMP_MARGIN;
 use crate::rules::{Counters, Ruleset};
 use crate::types::DeviceKey;
 use crate::worker::{AllTokens, PortRef};
@@ -101,7 +100,7 @@ impl Running {
 
     fn wanted(&self, ruleset: &Ruleset) -> Vec<Wanted> {
         let mode = |key: &DeviceKey| self.config.device(key).mode.unwrap_or(self.config.mode);
-        wanted(ruleset, &|key| mode(key) == Mode::TcBpf)
+        wanted(ruleset, &|key| matches!(mode(key), Mode::TcBpf | Mode::Tc))
     }
 
     fn before(&self) -> Before {
@@ -233,10 +232,7 @@ impl Running {
                 device.detach().iter().for_each(|tally| self.retired.merge(tally, &rules.ruleset));
             }
             if expected {
-                if device.way == Way::Raw {
-                    // What was stamped before now and comes to its tap later comes before the end of the seam.
-                    std::thread::sleep(STAMP_MARGIN);
-                }
+                device.await_stamped();
                 device.seam.end();
             }
         }
@@ -244,7 +240,8 @@ impl Running {
             match &mut device.hold {
                 Hold::Steering(steering) if from_zero => steering.forget(),
                 Hold::InKernel(programs) if from_zero => programs.forget(),
-                Hold::Steering(_) | Hold::InKernel(_) | Hold::Behind(_) | Hold::Nothing => {}
+                Hold::Tc(kernel) if from_zero => kernel.forget(),
+                Hold::Steering(_) | Hold::InKernel(_) | Hold::Tc(_) | Hold::Behind(_) | Hold::Nothing => {}
             }
             result = result.and(device.finish());
         }

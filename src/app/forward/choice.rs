@@ -69,6 +69,8 @@ pub enum Way {
     Xdp,
     /// The rules as a program at tc's hooks.
     TcBpf,
+    /// The rules in the kernel's own tc.
+    Tc,
 }
 
 impl Way {
@@ -76,7 +78,7 @@ impl Way {
     #[must_use]
     pub const fn is_in_kernel(&self) -> bool {
         match self {
-            Self::Xdp | Self::TcBpf => true,
+            Self::Xdp | Self::TcBpf | Self::Tc => true,
             Self::AfXdp { .. } | Self::AfPacket | Self::Raw | Self::Tap(_) => false,
         }
     }
@@ -86,7 +88,7 @@ impl Way {
     pub const fn taps(&self) -> bool {
         match self {
             Self::AfPacket | Self::Raw => true,
-            Self::AfXdp { .. } | Self::Tap(_) | Self::Xdp | Self::TcBpf => false,
+            Self::AfXdp { .. } | Self::Tap(_) | Self::Xdp | Self::TcBpf | Self::Tc => false,
         }
     }
 }
@@ -161,6 +163,7 @@ pub fn choose(link: &Link, config: &Config, af_xdp: bool) -> Result<Choice, Choi
     match asked {
         Mode::Xdp => return Ok(Choice { way: Way::Xdp, reason: "asked for".to_owned() }),
         Mode::TcBpf => return Ok(Choice { way: Way::TcBpf, reason: "asked for".to_owned() }),
+        Mode::Tc => return Ok(Choice { way: Way::Tc, reason: "asked for".to_owned() }),
         Mode::Raw => return Ok(Choice { way: Way::Raw, reason: "asked for".to_owned() }),
         Mode::Auto | Mode::AfXdp | Mode::AfPacket => {}
     }

@@ -4,6 +4,7 @@ mod attach;
 mod change;
 mod choice;
 mod inkernel;
+mod kernel;
 mod ports;
 mod rank;
 mod running;
@@ -15,6 +16,7 @@ mod watching;
 
 pub use attach::AttachError;
 pub use choice::{Choice, ChoiceError, NATIVE_XDP_MTU_MAX, Wanted, Way, choose, wanted};
+pub use kernel::{TcError, missing_kinds};
 pub use rank::can_run;
 pub use running::{ForwardError, Running, Stopped};
 pub use served::{Hold, Served};

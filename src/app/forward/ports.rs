@@ -58,7 +58,7 @@ pub fn missing(served: &[Served], workers: usize) -> Vec<Missing> {
         for (device, of) in served.iter().enumerate() {
             let has_queue = worker < of.queues;
             let roles: &[(Role, bool)] = match of.way {
-                Way::Xdp | Way::TcBpf => &[],
+                Way::Xdp | Way::TcBpf | Way::Tc => &[],
                 Way::AfXdp { .. } | Way::Tap(_) => &[(Role::Both, has_queue)],
                 Way::AfPacket | Way::Raw => {
                     &[(Role::Receive, has_queue && of.wanted.receive), (Role::Transmit, of.wanted.transmit)]
@@ -113,7 +113,7 @@ fn frame_memory(missing: &[Missing], served: &[Served], config: &Config) -> Resu
     let rings = &config.rings;
     let per_port = |m: &Missing| match (&served[m.device].way, m.role) {
         (Way::AfXdp { .. }, _) => rings.fill + rings.rx + rings.tx,
-        (Way::AfPacket | Way::Raw | Way::Tap(_), Role::Transmit) | (Way::Xdp | Way::TcBpf, _) => 0,
+        (Way::AfPacket | Way::Raw | Way::Tap(_), Role::Transmit) | (Way::Xdp | Way::TcBpf | Way::Tc, _) => 0,
         (Way::AfPacket | Way::Raw | Way::Tap(_), Role::Both | Role::Receive) => 4 * BURST_LEN as u32,
     };
     // What only transmits copies what it is handed.
@@ -166,7 +166,9 @@ fn open_port(missing: Missing, device: &Served, pool: &mut FramePool, config: &C
             let open = TapConfig { name: tap.name.clone(), mtu: device.mtu, merge: true };
             Ok(Port::Tap(host::netns::in_namespace(tap.netns.as_deref(), || Tap::open(&open))??))
         }
-        Way::Xdp | Way::TcBpf => unreachable!("what the kernel forwards by itself has no ports, see `missing`"),
+        Way::Xdp | Way::TcBpf | Way::Tc => {
+            unreachable!("what the kernel forwards by itself has no ports, see `missing`")
+        }
     }
 }
 
@@ -247,7 +249,7 @@ fn lane(device: &Served, rules: &Rules<'_>) -> Lane {
         Way::AfXdp { .. } => OnPass::Stranded,
         Way::AfPacket | Way::Raw => OnPass::KernelHasIt,
         Way::Tap(_) => OnPass::NoStack,
-        Way::Xdp | Way::TcBpf => OnPass::KernelHasIt,
+        Way::Xdp | Way::TcBpf | Way::Tc => OnPass::KernelHasIt,
     };
     Lane { hook, mac: device.mac, on_pass }
 }

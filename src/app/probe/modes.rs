@@ -8,9 +8,16 @@ use crate::host::link::{self, Link};
 use crate::host::probe::{Answer, Device, Section};
 use crate::rules::Ruleset;
 
+/// Classifiers and actions that `--mode tc` can ask a kernel for.
+const KNOWN: &[&str] = &[
+    "u32", "flower", "matchall", "gact", "mirred", "skbedit", "skbmod", "csum", "pedit", "vlan", "nat", "simple",
+    "police",
+];
+
 /// What is known.
 pub(super) struct Facts<'a> {
     pub kernel: &'a Section,
+    pub tc: &'a Section,
     pub device: Option<&'a Device>,
     pub rules: Option<&'a Ruleset>,
 }
@@ -84,6 +91,8 @@ impl Facts<'_> {
                 sockets
             }
             Mode::AfPacket | Mode::Raw | Mode::Auto => self.found("", "AF_PACKET sockets"),
+            Mode::Tc if self.rules.is_some() => Answer::yes(),
+            Mode::Tc => self.kernel_tc(),
             Mode::TcBpf => match self.found("", "program at tc's hooks (tcx)") {
                 Answer::No { why } => match self.found("", "program as cls_bpf") {
                     Answer::Yes { .. } => Answer::Yes { detail: "as cls_bpf".to_owned() },
@@ -94,9 +103,29 @@ impl Facts<'_> {
         }
     }
 
+    /// In general: whether this kernel's tc has all that viscum knows.
+    fn kernel_tc(&self) -> Answer {
+        let known = |name: &str| {
+            let (what, kind) = name.split_once(' ').unwrap_or_default();
+            what != "qdisc" && KNOWN.contains(&kind)
+        };
+        let mut lacks = Vec::new();
+        for item in self.tc.items.iter().filter(|i| known(&i.name)) {
+            match &item.answer {
+                Answer::Yes { .. } | Answer::Is { .. } => {}
+                Answer::No { .. } => lacks.push(item.name.as_str()),
+                Answer::Untried { why } => return Answer::Untried { why: why.clone() },
+            }
+        }
+        match lacks.as_slice() {
+            [] => Answer::yes(),
+            lacks => Answer::Yes { detail: format!("for rules without {}", lacks.join(", ")) },
+        }
+    }
+
     fn answer(&self, mode: Mode) -> Answer {
         if let Some(Err(refusal)) = self.rules.map(|rules| can_run(rules, mode)) {
-            return Answer::No { why: refusal.to_string() };
+            return Answer::No { why: refusal };
         }
         self.able(mode)
     }
@@ -148,7 +177,7 @@ impl Facts<'_> {
             Err(why) => return none(why),
         };
         if let Some(Err(refusal)) = self.rules.map(|rules| can_run(rules, Mode::AfPacket)) {
-            return none(refusal.to_string());
+            return none(refusal);
         }
         let Ok(config) = Config::load(None, Overrides::default()) else { return none("no configuration".to_owned()) };
         let af_xdp = matches!(self.kernel.answer("AF_XDP sockets"), Some(Answer::Yes { .. }));
@@ -162,7 +191,7 @@ impl Facts<'_> {
                 Some(why) => (Mode::AfPacket, "any device can".to_owned(), over(why)),
                 None => (Mode::AfXdp, choice.reason, Vec::new()),
             },
-            Way::AfPacket | Way::Raw | Way::Tap(_) | Way::Xdp | Way::TcBpf => {
+            Way::AfPacket | Way::Raw | Way::Tap(_) | Way::Xdp | Way::TcBpf | Way::Tc => {
                 (Mode::AfPacket, "any device can".to_owned(), over(choice.reason))
             }
         };
@@ -172,7 +201,7 @@ impl Facts<'_> {
     /// What the rules, or the device if it was tried, say against AF_XDP.
     fn not_af_xdp(&self, link: &Link) -> Option<String> {
         if let Some(Err(refusal)) = self.rules.map(|rules| can_run(rules, Mode::AfXdp)) {
-            return Some(refusal.to_string());
+            return Some(refusal);
         }
         let tried = self.device.filter(|d| d.link.key == link.key)?;
         match tried.section.answer("XDP native") {
