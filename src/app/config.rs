@@ -15,7 +15,7 @@ pub const SOCKET_DEFAULT: &str = "/run/viscum/control.sock";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// AF_XDP where the device can, otherwise AF_PACKET; the reason is printed.
+    /// AF_XDP where the device can, otherwise AF_PACKET; if neither can do the rules, the first of tc-bpf, xdp, tc that can. Reasons are printed.
     #[default]
     Auto,
     /// AF_XDP, or an error.
@@ -172,6 +172,8 @@ pub struct Config {
     pub rules: Vec<PathBuf>,
     /// Mode of the devices that the file says nothing of.
     pub mode: Mode,
+    /// Why `auto` took that mode, where it is one without workers.
+    pub auto_took: Option<String>,
     /// See [`Deliver`].
     pub deliver: Deliver,
     /// Taps given as `DEVICE=NETNS/NAME`.
@@ -332,6 +334,7 @@ impl Config {
         Ok(Self {
             rules: over.rules,
             mode: over.mode,
+            auto_took: None,
             deliver,
             taps,
             socket: over.socket.unwrap_or_else(|| PathBuf::from(SOCKET_DEFAULT)),

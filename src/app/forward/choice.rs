@@ -160,11 +160,12 @@ pub enum ChoiceError {
 pub fn choose(link: &Link, config: &Config, af_xdp: bool) -> Result<Choice, ChoiceError> {
     let own = config.device(&link.key);
     let asked = own.mode.unwrap_or(config.mode);
+    let told = |way| Choice { way, reason: config.auto_took.clone().unwrap_or_else(|| "asked for".to_owned()) };
     match asked {
-        Mode::Xdp => return Ok(Choice { way: Way::Xdp, reason: "asked for".to_owned() }),
-        Mode::TcBpf => return Ok(Choice { way: Way::TcBpf, reason: "asked for".to_owned() }),
-        Mode::Tc => return Ok(Choice { way: Way::Tc, reason: "asked for".to_owned() }),
-        Mode::Raw => return Ok(Choice { way: Way::Raw, reason: "asked for".to_owned() }),
+        Mode::Xdp => return Ok(told(Way::Xdp)),
+        Mode::TcBpf => return Ok(told(Way::TcBpf)),
+        Mode::Tc => return Ok(told(Way::Tc)),
+        Mode::Raw => return Ok(told(Way::Raw)),
         Mode::Auto | Mode::AfXdp | Mode::AfPacket => {}
     }
     if link.key.netns.is_some() && own.mode != Some(Mode::AfXdp) {

@@ -1,6 +1,7 @@
 //! From rules and a configuration to a running forwarder.
 
 mod attach;
+mod auto;
 mod change;
 mod choice;
 mod inkernel;
@@ -15,6 +16,7 @@ mod watch;
 mod watching;
 
 pub use attach::AttachError;
+pub use auto::{ORDER as AUTO_ORDER, name as auto_name};
 pub use choice::{Choice, ChoiceError, NATIVE_XDP_MTU_MAX, Wanted, Way, choose, wanted};
 pub use kernel::{TcError, missing_kinds};
 pub use rank::can_run;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::app::config::{Config, Mode, Overrides};
-use crate::app::forward::{Way, can_run, choose, wanted};
+use crate::app::forward::{AUTO_ORDER, Way, auto_name, can_run, choose, wanted};
 use crate::host::link::{self, Link};
 use crate::host::probe::{Answer, Device, Section};
 use crate::rules::Ruleset;
@@ -146,11 +146,29 @@ impl Facts<'_> {
     }
 
     fn auto(&self) -> Vec<AutoChoice> {
+        if let Some(Err(why)) = self.rules.map(|rules| can_run(rules, Mode::Auto)) {
+            return vec![self.without_workers(why)];
+        }
         let links = self.links();
         if links.is_empty() {
             return vec![self.in_general()];
         }
         links.into_iter().map(|(name, link)| self.of_link(name, link)).collect()
+    }
+
+    /// The first of `auto`'s other modes that can do all rules.
+    fn without_workers(&self, why: String) -> AutoChoice {
+        let mut passed_over = vec![PassedOver { mode: auto_name(Mode::Auto), why }];
+        for mode in AUTO_ORDER.into_iter().filter(|mode| *mode != Mode::Auto) {
+            match self.answer(mode) {
+                Answer::No { why } | Answer::Untried { why } => passed_over.push(PassedOver { mode: mode.name(), why }),
+                Answer::Yes { .. } | Answer::Is { .. } => {
+                    let (mode, reason) = (Some(mode.name()), "workers cannot do these rules".to_owned());
+                    return AutoChoice { device: None, mode, reason, passed_over };
+                }
+            }
+        }
+        AutoChoice { device: None, mode: None, reason: "no mode can do all of these rules".to_owned(), passed_over }
     }
 
     fn in_general(&self) -> AutoChoice {
@@ -176,9 +194,6 @@ impl Facts<'_> {
             Ok(link) => link,
             Err(why) => return none(why),
         };
-        if let Some(Err(refusal)) = self.rules.map(|rules| can_run(rules, Mode::AfPacket)) {
-            return none(refusal);
-        }
         let Ok(config) = Config::load(None, Overrides::default()) else { return none("no configuration".to_owned()) };
         let af_xdp = matches!(self.kernel.answer("AF_XDP sockets"), Some(Answer::Yes { .. }));
         let choice = match choose(&link, &config, af_xdp) {
