@@ -10,8 +10,8 @@ use crate::rules::Ruleset;
 
 /// Classifiers and actions that `--mode tc` can ask a kernel for.
 const KNOWN: &[&str] = &[
-    "u32", "flower", "matchall", "gact", "mirred", "skbedit", "skbmod", "csum", "pedit", "vlan", "nat", "simple",
-    "police",
+    "u32", "fw", "basic", "flower", "matchall", "gact", "mirred", "skbedit", "skbmod", "csum", "pedit", "vlan", "nat",
+    "simple", "police",
 ];
 
 /// What is known.

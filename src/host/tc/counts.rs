@@ -14,8 +14,8 @@ pub struct Counted {
     pub prio: u16,
     /// Its handle.
     pub handle: u32,
-    /// u32: how often it was tried, how often it matched, and how often each key did; only of a kernel that counts it
-    /// (`CONFIG_CLS_U32_PERF`).
+    /// How often it was tried, how often it matched, and for u32 how often each key did: of basic, and of u32 where the kernel counts
+    /// it (`CONFIG_CLS_U32_PERF`).
     pub nodes: Vec<u64>,
     /// Its actions, in order.
     pub actions: Vec<CountedAction>,
@@ -54,13 +54,13 @@ fn decode(payload: &[u8]) -> Result<Option<Counted>, Lacking> {
         return Ok(None);
     }
     let options = attrs.nest(OPTIONS)?;
-    // TCA_U32_ACT and TCA_U32_PCNT; TCA_FLOWER_ACT; TCA_MATCHALL_ACT; TCA_FW_ACT; TCA_BASIC_ACT.
+    // TCA_U32_ACT and TCA_U32_PCNT; TCA_FLOWER_ACT; TCA_MATCHALL_ACT; TCA_FW_ACT; TCA_BASIC_ACT and TCA_BASIC_PCNT.
     let (actions, counts) = match super::attr::text(attrs.need(KIND)?).as_str() {
         "u32" => (7, Some(9)),
         "flower" => (3, None),
         "matchall" => (2, None),
         "fw" => (4, None),
-        "basic" => (3, None),
+        "basic" => (3, Some(5)),
         _ => return Ok(None),
     };
     let nodes = counts.and_then(|kind| options.get(kind)).map_or_else(Vec::new, words);
@@ -75,7 +75,7 @@ fn decode(payload: &[u8]) -> Result<Option<Counted>, Lacking> {
     }))
 }
 
-/// `struct tc_u32_pcnt`: 64-bit numbers.
+/// `struct tc_u32_pcnt`, `struct tc_basic_pcnt`: 64-bit numbers.
 fn words(bytes: &[u8]) -> Vec<u64> {
     bytes.chunks_exact(8).map(|c| u64::from_ne_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]])).collect()
 }

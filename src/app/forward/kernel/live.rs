@@ -298,13 +298,11 @@ fn prepare_device(key: &DeviceKey, ruleset: &Ruleset, planned: &Planned) -> Resu
     })
 }
 
-/// A filter that is not ours, in words. Ours have actions with our cookie; without any, they are taken for ours among such.
+/// A filter that is not ours, in words. Ours have actions with our cookie; what has no action is taken for ours among such.
 fn foreign(filters: &[&Filter]) -> Option<String> {
-    let is_node = |f: &&&Filter| !matches!(f.node, Node::Head | Node::U32Table(_));
     let ours = |f: &Filter| actions_of(&f.node).iter().any(|a| a.cookie.as_deref() == Some(COOKIE));
     let any_of_ours = filters.iter().any(|f| ours(f));
-    let theirs =
-        filters.iter().filter(is_node).find(|f| !ours(f) && !(any_of_ours && actions_of(&f.node).is_empty()))?;
+    let theirs = filters.iter().rev().find(|f| !ours(f) && !(any_of_ours && actions_of(&f.node).is_empty()))?;
     let Place { chain, prio, kind, .. } = &theirs.place;
     Some(format!("chain {chain} prio {prio} {kind}"))
 }

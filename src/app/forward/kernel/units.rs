@@ -1,7 +1,9 @@
 //! A device's rules as what the kernel is asked for: one unit per prio. It asks nothing.
 
-use crate::host::tc::{BoundAction, Common, Filter, Flower, Links, Node, PARENT_EGRESS, PARENT_INGRESS, Place, U32};
-use crate::rules::{self, Action, ActionId, Classifier, MirredMode, Ruleset, U32Node};
+use crate::host::tc::{
+    Basic, BoundAction, Common, Filter, Flower, Fw, Links, Node, PARENT_EGRESS, PARENT_INGRESS, Place, U32,
+};
+use crate::rules::{self, Action, ActionId, Classifier, FwFilter, MirredMode, Ruleset, U32Node};
 use crate::types::{DeviceId, DeviceKey, Direction};
 
 use super::TcError;
@@ -122,9 +124,27 @@ impl Work<'_> {
                     Ok(self.record(&place, r.handle, node, (r.counters, 2), &r.actions))
                 })
                 .collect::<Result<_, TcError>>()?,
-            Classifier::Fw(_) | Classifier::Basic(_) => {
-                return Err(self.unsayable(&place, format!("viscum cannot ask the kernel for the classifier {kind}")));
-            }
+            // Without a filter, the prio itself is the old method.
+            Classifier::Fw(FwFilter::Classes { .. }) => vec![self.record(&place, 0, Node::Head, (0, 0), &[])],
+            Classifier::Fw(FwFilter::Marks { mask, rules }) => rules
+                .iter()
+                .map(|r| {
+                    let common = self.common(&place, r.classid, &r.actions)?;
+                    let indev = r.indev.map(|d| self.ruleset.devices[d.index()].name.clone());
+                    let node = Node::Fw(Fw { mask: *mask, indev, common });
+                    Ok(self.record(&place, r.handle, node, (r.counters, 2), &r.actions))
+                })
+                .collect::<Result<_, TcError>>()?,
+            // The youngest is tried first, so it comes last.
+            Classifier::Basic(rules) => rules
+                .iter()
+                .rev()
+                .map(|r| {
+                    let common = self.common(&place, r.classid, &r.actions)?;
+                    let node = Node::Basic(Basic { ematches: r.ematches.clone(), common });
+                    Ok(self.record(&place, r.handle, node, (r.counters, 2), &r.actions))
+                })
+                .collect::<Result<_, TcError>>()?,
         };
         Ok(Unit { place, records })
     }
