@@ -49,7 +49,7 @@ pub enum AttachError {
     Port(#[from] PortError),
     /// The kernel's own tc.
     #[error("{0}")]
-    Tc(#[from] TcError),
+    Tc(Box<TcError>),
     /// A veth whose other end cannot be reached.
     #[error(
         "{key}: frames that XDP sends to a veth arrive only if its other end has a program or GRO, and that end is in a network \
@@ -59,6 +59,12 @@ pub enum AttachError {
         /// The device.
         key: DeviceKey,
     },
+}
+
+impl From<TcError> for AttachError {
+    fn from(error: TcError) -> Self {
+        Self::Tc(Box::new(error))
+    }
 }
 
 /// Chooses how a device is served, locks it, and attaches its steering program, which takes nothing until [`Served::admit`]. Sockets come

@@ -95,7 +95,7 @@ fn is_of_rules(error: &ForwardError) -> bool {
     match error {
         ForwardError::Attach(AttachError::Refused(_)) => true,
         ForwardError::Attach(AttachError::Tc(error)) => {
-            matches!(error, TcError::Lacks { .. } | TcError::Refused { .. })
+            matches!(**error, TcError::Lacks { .. } | TcError::Refused { .. })
         }
         ForwardError::Attach(_)
         | ForwardError::Rules(_)

@@ -89,12 +89,7 @@ impl KernelTc {
     pub fn replace(&mut self, planned: Planned) -> Result<(), TcError> {
         if planned.units.egress() && !self.clsact {
             let why = "the rules have some at the egress, which only clsact has";
-            return Err(TcError::Qdisc {
-                device: self.key.clone(),
-                name: self.key.name.clone(),
-                kind: "ingress".to_owned(),
-                why,
-            });
+            return Err(TcError::Qdisc { device: self.key.clone(), kind: "ingress".to_owned(), why });
         }
         let Planned { links, units } = planned;
         let whole = (self.units.entangled() || units.entangled()) && !same(&self.units, &units);
@@ -128,7 +123,7 @@ impl KernelTc {
             }
         }
         self.units = units;
-        self.roots = inside(&self.key, || Ok(find_roots(&self.key)?))?;
+        self.roots = inside(&self.key, || find_roots(&self.key))?;
         Ok(())
     }
 
@@ -238,7 +233,7 @@ fn same(one: &Units, other: &Units) -> bool {
 }
 
 fn inside<T: Send>(key: &DeviceKey, f: impl FnOnce() -> Result<T, NetlinkError> + Send) -> Result<T, TcError> {
-    let failed = |source| TcError::Kernel { device: key.clone(), source };
+    let failed = |error: NetlinkError| TcError::Kernel { device: key.clone(), source: Box::new(error) };
     netns::in_namespace(key.netns.as_deref(), f).map_err(|e| failed(e.into()))?.map_err(failed)
 }
 
@@ -254,18 +249,18 @@ fn links(ruleset: &Ruleset, device: DeviceId) -> Links {
 
 /// Makes a qdisc if there is none. What a killed process left goes.
 fn prepare_device(key: &DeviceKey, ruleset: &Ruleset, planned: &Planned) -> Result<(Option<Qdisc>, bool), TcError> {
-    let failed = |source| TcError::Kernel { device: key.clone(), source };
+    let failed = |error: NetlinkError| TcError::Kernel { device: key.clone(), source: Box::new(error) };
     let found = read(key.netns.as_deref(), Some(&key.name)).map_err(failed)?;
-    let (device, name) = (key.clone(), key.name.clone());
+    let device = key.clone();
     let qdisc = found.qdiscs.iter().find(|q| q.parent == PARENT_INGRESS_QDISC);
     if let Some(qdisc) = qdisc {
         let kind = qdisc.kind.clone();
         if qdisc.blocks != [0, 0] {
-            return Err(TcError::Qdisc { device, name, kind, why: "its filters are in a shared block" });
+            return Err(TcError::Qdisc { device, kind, why: "its filters are in a shared block" });
         }
         if kind == "ingress" && planned.units.egress() {
             let why = "the rules have some at the egress, which only clsact has";
-            return Err(TcError::Qdisc { device, name, kind, why });
+            return Err(TcError::Qdisc { device, kind, why });
         }
     }
     let at_hooks: Vec<&Filter> =
@@ -273,7 +268,7 @@ fn prepare_device(key: &DeviceKey, ruleset: &Ruleset, planned: &Planned) -> Resu
     if let Some(foreign) =
         foreign(&at_hooks).or_else(|| found.unread.first().map(|_| "filters that cannot be read".to_owned()))
     {
-        return Err(TcError::Foreign { device, name, what: foreign });
+        return Err(TcError::Foreign { device, what: foreign });
     }
     let Some(id) = ruleset.device(key) else { return Ok((None, true)) };
     let mut left: Vec<(u32, u32)> = at_hooks.iter().map(|f| (f.place.parent, f.place.chain)).collect();
@@ -302,7 +297,8 @@ fn prepare_device(key: &DeviceKey, ruleset: &Ruleset, planned: &Planned) -> Resu
 fn foreign(filters: &[&Filter]) -> Option<String> {
     let ours = |f: &Filter| actions_of(&f.node).iter().any(|a| a.cookie.as_deref() == Some(COOKIE));
     let any_of_ours = filters.iter().any(|f| ours(f));
-    let theirs = filters.iter().rev().find(|f| !ours(f) && !(any_of_ours && actions_of(&f.node).is_empty()))?;
+    let may_be_ours = |f: &Filter| ours(f) || any_of_ours && actions_of(&f.node).is_empty();
+    let theirs = filters.iter().rev().find(|f| !may_be_ours(f))?;
     let Place { chain, prio, kind, .. } = &theirs.place;
     Some(format!("chain {chain} prio {prio} {kind}"))
 }

@@ -39,23 +39,20 @@ pub enum TcError {
     /// Filters of somebody else.
     #[error(
         "{device} has filters of somebody else in the kernel ({what}): theirs and ours would meet the same frames. \
-         `viscum import --dev {name}` shows them; take them away, or use --mode auto"
+         `viscum import --dev {}` shows them; take them away, or use --mode auto",
+        .device.name
     )]
     Foreign {
         /// The device.
         device: DeviceKey,
-        /// Its plain name.
-        name: String,
         /// One of them.
         what: String,
     },
     /// A qdisc of somebody else that does not do.
-    #[error("{device} has the qdisc {kind} already, and {why}; `tc qdisc del dev {name} {kind}` if nobody needs it")]
+    #[error("{device} has the qdisc {kind} already, and {why}; `tc qdisc del dev {} {kind}` if nobody needs it", .device.name)]
     Qdisc {
         /// The device.
         device: DeviceKey,
-        /// Its plain name.
-        name: String,
         /// `ingress` or `clsact`.
         kind: String,
         /// What stands against it.
@@ -67,7 +64,7 @@ pub enum TcError {
         /// The device.
         device: DeviceKey,
         /// Its answer.
-        source: NetlinkError,
+        source: Box<NetlinkError>,
     },
 }
 
