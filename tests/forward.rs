@@ -24,13 +24,16 @@ pub struct Way {
 }
 
 /// Native XDP takes no MTU of 32768, so AF_XDP on both devices takes a smaller one; `auto` takes what the scenario has.
-pub const WAYS: [Way; 6] = [
+pub const WAYS: [Way; 9] = [
     Way { mode: "af-xdp", deliver: Deliver::Veth, veth_mtu: 1500, in_use: "eth0: af-xdp" },
     Way { mode: "af-xdp", deliver: Deliver::Tap, veth_mtu: 1500, in_use: "eth0: af-xdp" },
     Way { mode: "af-packet", deliver: Deliver::Veth, veth_mtu: 32768, in_use: "eth0: af-packet" },
     Way { mode: "af-packet", deliver: Deliver::Tap, veth_mtu: 32768, in_use: "eth0: af-packet" },
     Way { mode: "auto", deliver: Deliver::Veth, veth_mtu: 32768, in_use: "eth0: af-xdp" },
     Way { mode: "auto", deliver: Deliver::Tap, veth_mtu: 32768, in_use: "eth0: af-xdp" },
+    Way { mode: "raw", deliver: Deliver::Veth, veth_mtu: 1500, in_use: "eth0: raw" },
+    Way { mode: "raw", deliver: Deliver::Veth, veth_mtu: 32768, in_use: "eth0: raw" },
+    Way { mode: "raw", deliver: Deliver::Tap, veth_mtu: 32768, in_use: "eth0: raw" },
 ];
 
 impl Way {

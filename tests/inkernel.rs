@@ -223,3 +223,56 @@ fn egress_rules_and_copies_at_tcs_hook() {
     assert_eq!(forwarder.packets(&["dev", "right", "egress"]), 60);
     forwarder.stop();
 }
+
+/// `auto` takes workers; a rule that these cannot do brings another mode for all devices, with the reason, and is not needed for ever.
+#[test]
+fn auto_goes_on_to_what_can_do_all_rules_and_back() {
+    let Some(_turn) = turn() else { return };
+    let before = left::programs();
+    let _wires = wires();
+    let marking = RULES.replace(
+        "protocol ip u32 match ip dst 198.18.0.2/32",
+        "protocol ip u32 match ip dst 198.18.0.9/32 action skbedit mark 7 pipe action ok
+tc filter add dev left parent ffff: prio 2 protocol ip u32 match ip dst 198.18.0.2/32",
+    );
+    let (file, plain) = (rules(&marking), rules(RULES));
+    let forwarder = start(&file, "auto");
+    assert!(forwarder.started.contains("left: in the kernel (tcx)"), "{}", forwarder.started);
+    assert!(
+        forwarder.started.contains("not af-xdp or af-packet: left ingress chain 0 prio 1"),
+        "{}",
+        forwarder.started
+    );
+    assert_eq!(arrive(50), 50);
+    let modes = |forwarder: &Forwarder| {
+        let status = forwarder.status();
+        let devices = status["devices"].as_array().unwrap();
+        devices.iter().map(|d| d["mode"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    forwarder.ask(&["reload", &plain.path().display().to_string()]);
+    assert!(modes(&forwarder).iter().all(|mode| mode.starts_with("af-xdp")), "{:?}", modes(&forwarder));
+    assert_eq!(arrive(50), 50);
+    assert_eq!(forwarder.packets(&["dev", "left", "ingress"]), 50);
+    // One command more: what was counted stays.
+    let line = "tc filter add dev right ingress prio 9 protocol ip u32 match ip dst 198.18.0.9/32 action skbedit mark 7 pipe action ok";
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let tc = |words: &[&str]| command(Some(MIDDLE), words).env("VISCUM_SOCKET", forwarder.socket()).output().unwrap();
+    let added = tc(&words);
+    assert!(added.status.success(), "{}", text(&added.stderr));
+    assert!(modes(&forwarder).iter().all(|mode| mode == "in the kernel (tcx)"), "{:?}", modes(&forwarder));
+    assert_eq!(arrive(50), 50);
+    assert_eq!(forwarder.packets(&["dev", "left", "ingress"]), 100);
+    // What no mode can do is told mode by mode, and nothing has changed.
+    let line = "tc filter add dev right ingress prio 10 protocol ip u32 match ip dst 198.18.0.9/32 \
+                action police rate 1mbit burst 10k conform-exceed drop/ok action ok";
+    let refused = tc(&line.split_whitespace().collect::<Vec<_>>());
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    for part in ["not af-xdp or af-packet: right ingress", "not tc-bpf: right ingress", "not xdp: ", "not tc: "] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    assert_eq!(arrive(50), 50);
+    assert_eq!(forwarder.packets(&["dev", "left", "ingress"]), 150);
+    forwarder.stop();
+    assert_eq!(left::programs(), before);
+}

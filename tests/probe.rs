@@ -91,6 +91,17 @@ fn rules_decide_which_modes_there_are() {
     let auto = found["modes"]["auto"].as_array().unwrap();
     assert_eq!(auto.len(), 2, "both devices: {auto:?}");
     assert!(auto.iter().all(|choice| choice["mode"] == "af-packet"), "{auto:?}");
+
+    // A mark that the host's stack is to see: nothing for workers.
+    let marking = "tc qdisc add dev left ingress\n\
+                   tc filter add dev left parent ffff: prio 1 protocol ip u32 match u32 0 0 action skbedit mark 7 pipe action ok\n";
+    std::fs::write(rules.path(), marking).unwrap();
+    let found = json(Some(PLACE), &["probe", "--rules", &path, "-j"]);
+    let auto = &found["modes"]["auto"][0];
+    assert_eq!(auto["mode"], "tc-bpf", "{auto}");
+    let over = &auto["passed_over"][0];
+    assert_eq!(over["mode"], "af-xdp or af-packet");
+    assert!(over["why"].as_str().unwrap().contains("left ingress chain 0 prio 1"), "{auto}");
 }
 
 /// Without privilege it says what it could not try, and fails at nothing.

@@ -13,6 +13,7 @@ mod golden;
 mod import;
 mod import_live;
 mod inkernel;
+mod kernel_tc;
 mod large;
 mod lifecycle;
 mod live;

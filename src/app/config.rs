@@ -15,17 +15,21 @@ pub const SOCKET_DEFAULT: &str = "/run/viscum/control.sock";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// AF_XDP where the device can, otherwise AF_PACKET; the reason is printed.
+    /// AF_XDP where the device can, otherwise AF_PACKET; if neither can do the rules, the first of tc-bpf, xdp, tc that can. Reasons are printed.
     #[default]
     Auto,
     /// AF_XDP, or an error.
     AfXdp,
-    /// AF_PACKET.
+    /// AF_PACKET, by rings in shared memory.
     AfPacket,
+    /// A plain packet socket, a system call or two per frame: the portable baseline.
+    Raw,
     /// The rules as an XDP program: the kernel forwards by itself.
     Xdp,
     /// The rules as a program at tc's hooks: the kernel forwards by itself.
     TcBpf,
+    /// The rules in the kernel's own tc, if it has all that they use.
+    Tc,
 }
 
 impl Mode {
@@ -36,20 +40,22 @@ impl Mode {
             Self::Auto => "auto",
             Self::AfXdp => "af-xdp",
             Self::AfPacket => "af-packet",
+            Self::Raw => "raw",
             Self::Xdp => "xdp",
             Self::TcBpf => "tc-bpf",
+            Self::Tc => "tc",
         }
     }
 
     /// The modes that forward, each by one way.
-    pub const FORWARDING: &[Self] = &[Self::AfXdp, Self::AfPacket, Self::Xdp, Self::TcBpf];
+    pub const FORWARDING: &[Self] = &[Self::AfXdp, Self::AfPacket, Self::Raw, Self::Xdp, Self::TcBpf, Self::Tc];
 
     /// Whether worker threads forward.
     #[must_use]
     pub const fn has_workers(self) -> bool {
         match self {
-            Self::Auto | Self::AfXdp | Self::AfPacket => true,
-            Self::Xdp | Self::TcBpf => false,
+            Self::Auto | Self::AfXdp | Self::AfPacket | Self::Raw => true,
+            Self::Xdp | Self::TcBpf | Self::Tc => false,
         }
     }
 
@@ -57,7 +63,7 @@ impl Mode {
     #[must_use]
     pub const fn needs_napi(self) -> bool {
         match self {
-            Self::AfPacket | Self::TcBpf => true,
+            Self::AfPacket | Self::Raw | Self::TcBpf | Self::Tc => true,
             Self::Auto | Self::AfXdp | Self::Xdp => false,
         }
     }
@@ -166,6 +172,8 @@ pub struct Config {
     pub rules: Vec<PathBuf>,
     /// Mode of the devices that the file says nothing of.
     pub mode: Mode,
+    /// Why `auto` took that mode, where it is one without workers.
+    pub auto_took: Option<String>,
     /// See [`Deliver`].
     pub deliver: Deliver,
     /// Taps given as `DEVICE=NETNS/NAME`.
@@ -326,6 +334,7 @@ impl Config {
         Ok(Self {
             rules: over.rules,
             mode: over.mode,
+            auto_took: None,
             deliver,
             taps,
             socket: over.socket.unwrap_or_else(|| PathBuf::from(SOCKET_DEFAULT)),

@@ -383,4 +383,4 @@ impl AfPacket {
 
 #[cfg(test)]
 #[path = "afpacket_tests.rs"]
-mod tests;
+pub(super) mod tests;

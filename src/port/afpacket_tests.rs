@@ -16,7 +16,7 @@ use crate::wire::checksum;
 const MTU: u32 = 1500;
 
 /// Whether the test can run. Without root it says so; in CI it must run.
-fn can_run() -> bool {
+pub(in crate::port) fn can_run() -> bool {
     if nix::unistd::geteuid().is_root() {
         return true;
     }
@@ -25,13 +25,13 @@ fn can_run() -> bool {
     false
 }
 
-fn ip(args: &str) {
+pub(in crate::port) fn ip(args: &str) {
     let output = Command::new("ip").args(args.split_whitespace()).output().unwrap();
     assert!(output.status.success(), "ip {args}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Runs `here` in one namespace with the veth `va`, and `there` on another thread in one with its peer `vb`.
-fn on_veth(here: impl FnOnce(), there: impl FnOnce() + Send + 'static) {
+pub(in crate::port) fn on_veth(here: impl FnOnce(), there: impl FnOnce() + Send + 'static) {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
     let (tell, told) = mpsc::channel();
     let (go, wait) = mpsc::channel::<()>();
@@ -72,12 +72,12 @@ fn config(device: &str) -> PacketConfig {
     }
 }
 
-fn pool(chunk_count: u32) -> FramePool {
+pub(in crate::port) fn pool(chunk_count: u32) -> FramePool {
     FramePool::new(PoolConfig { chunk_count, chunk_len: 2048, umem: false }).unwrap()
 }
 
 /// Receives until `enough`, which sees frames as on the wire, says so; for at most 5 s.
-fn receive(port: &mut Port, pool: &mut FramePool, mut enough: impl FnMut(&[u8]) -> bool) {
+pub(in crate::port) fn receive(port: &mut Port, pool: &mut FramePool, mut enough: impl FnMut(&[u8]) -> bool) {
     let end = Instant::now() + Duration::from_secs(5);
     let mut batch = Batch::new();
     let mut done = false;
@@ -96,7 +96,7 @@ fn receive(port: &mut Port, pool: &mut FramePool, mut enough: impl FnMut(&[u8]) 
 }
 
 /// A frame of an EtherType for experiments (0x88b5), with an optional tag, filled with a pattern.
-fn frame(number: u16, tag: Option<[u8; 4]>, len: usize) -> Vec<u8> {
+pub(in crate::port) fn frame(number: u16, tag: Option<[u8; 4]>, len: usize) -> Vec<u8> {
     let mut bytes = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     bytes.extend(tag.into_iter().flatten());
     bytes.extend([0x88, 0xb5]);
@@ -109,7 +109,7 @@ fn frame(number: u16, tag: Option<[u8; 4]>, len: usize) -> Vec<u8> {
     bytes
 }
 
-fn is_ours(bytes: &[u8]) -> bool {
+pub(in crate::port) fn is_ours(bytes: &[u8]) -> bool {
     bytes.starts_with(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2])
 }
 
@@ -222,7 +222,7 @@ fn super_frames_of_tcp_arrive_whole_and_stand_for_frames_with_right_checksums() 
 }
 
 /// A TCP super-frame of 9 segments, each with a checksum to be computed, perhaps behind a tag.
-fn super_frame(tag: bool) -> (Vec<u8>, Offload) {
+pub(in crate::port) fn super_frame(tag: bool) -> (Vec<u8>, Offload) {
     let builder = etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]).ipv4(
         [198, 18, 9, 1],
         [198, 18, 9, 2],

@@ -17,6 +17,7 @@ mod mem;
 pub mod pcap;
 pub mod pcapng;
 mod pcapng_read;
+mod raw;
 mod tap;
 mod vnet;
 
@@ -30,6 +31,7 @@ pub use frame::{Frame, FramePool, PoolConfig};
 pub use mem::Mem;
 pub use pcap::{PcapError, PcapReader, PcapWriter};
 pub use pcapng::{PcapngPacket, PcapngWriter};
+pub use raw::{Raw, RawConfig, STAMP_MARGIN};
 pub use tap::{Tap, TapConfig};
 
 use std::os::fd::BorrowedFd;
@@ -44,6 +46,8 @@ pub enum Port {
     AfXdp(AfXdp),
     /// A packet socket: the host's stack gets the frames too.
     AfPacket(AfPacket),
+    /// A plain packet socket: the host's stack gets the frames too.
+    Raw(Raw),
     /// A tap device.
     Tap(Tap),
     /// No device: for tests.
@@ -58,6 +62,7 @@ impl Port {
             Self::AfXdp(port) => port.receive(pool, into),
             Self::AfPacket(port) => port.receive(pool, until, into),
             Self::Tap(port) => port.receive(pool, into),
+            Self::Raw(port) => port.receive(pool, until, into),
             Self::Mem(port) => port.receive(pool, until, into),
         }
     }
@@ -71,6 +76,7 @@ impl Port {
             Self::AfXdp(port) => port.transmit(pool, frame),
             Self::AfPacket(port) => port.transmit(pool, frame),
             Self::Tap(port) => port.transmit(pool, frame),
+            Self::Raw(port) => port.transmit(pool, frame),
             Self::Mem(port) => port.transmit(pool, frame),
         }
     }
@@ -81,6 +87,8 @@ impl Port {
             Self::AfXdp(port) => port.flush(pool),
             Self::AfPacket(port) => port.flush(),
             Self::Tap(port) => port.flush(),
+            // It sends at once.
+            Self::Raw(_) => {}
             Self::Mem(_) => {}
         }
     }
@@ -92,6 +100,7 @@ impl Port {
             Self::AfXdp(port) => port.fd(),
             Self::AfPacket(port) => port.fd(),
             Self::Tap(port) => port.fd(),
+            Self::Raw(port) => port.fd(),
             Self::Mem(_) => None,
         }
     }
@@ -102,6 +111,7 @@ impl Port {
             Self::AfXdp(port) => port.stats(),
             Self::AfPacket(port) => port.stats(),
             Self::Tap(port) => port.stats(),
+            Self::Raw(port) => port.stats(),
             Self::Mem(port) => port.stats(),
         }
     }
@@ -112,7 +122,7 @@ impl Port {
         match self {
             Self::AfXdp(port) => port.is_sending(),
             // They copy what they are handed.
-            Self::AfPacket(_) | Self::Tap(_) | Self::Mem(_) => false,
+            Self::AfPacket(_) | Self::Raw(_) | Self::Tap(_) | Self::Mem(_) => false,
         }
     }
 
@@ -122,6 +132,7 @@ impl Port {
             Self::AfXdp(port) => port.stats_mut(),
             Self::AfPacket(port) => port.stats_mut(),
             Self::Tap(port) => port.stats_mut(),
+            Self::Raw(port) => port.stats_mut(),
             Self::Mem(port) => port.stats_mut(),
         };
         stats.drops[lost.reason.index()] += lost.frames as u64;
@@ -132,7 +143,7 @@ impl Port {
     pub fn part(&mut self, pool: &mut FramePool) -> Parted {
         Parted(match self {
             Self::AfXdp(port) => port.part(pool),
-            Self::AfPacket(_) | Self::Tap(_) | Self::Mem(_) => None,
+            Self::AfPacket(_) | Self::Raw(_) | Self::Tap(_) | Self::Mem(_) => None,
         })
     }
 
@@ -144,6 +155,7 @@ impl Port {
             Self::AfXdp(_) => {}
             Self::AfPacket(port) => port.drain(),
             Self::Tap(port) => port.drain(),
+            Self::Raw(port) => port.drain(),
             Self::Mem(port) => port.drain(),
         }
         let closed = parted.0.as_ref().map(|parted| parted.socket);
@@ -155,7 +167,7 @@ impl Port {
     pub const fn needs_own_frames(&self) -> bool {
         match self {
             Self::AfXdp(_) | Self::Mem(_) => true,
-            Self::AfPacket(_) | Self::Tap(_) => false,
+            Self::AfPacket(_) | Self::Raw(_) | Self::Tap(_) => false,
         }
     }
 
@@ -166,6 +178,7 @@ impl Port {
             Self::AfXdp(port) => port.drain(pool),
             Self::AfPacket(port) => port.drain(),
             Self::Tap(port) => port.drain(),
+            Self::Raw(port) => port.drain(),
             Self::Mem(port) => port.drain(),
         }
     }

@@ -17,6 +17,8 @@ pub const PACKET_RX_RING: i32 = 5;
 pub const PACKET_STATISTICS: i32 = 6;
 /// Frames that are too long for a receive slot are put into the socket's queue as well, whatever the number.
 pub const PACKET_COPY_THRESH: i32 = 7;
+/// What is known of a received frame comes with it, as control data.
+pub const PACKET_AUXDATA: i32 = 8;
 /// Layout of ring slots.
 pub const PACKET_VERSION: i32 = 10;
 /// Asks for a transmit ring.
@@ -44,6 +46,10 @@ pub const ETH_P_ALL: u16 = 3;
 pub const TP_STATUS_USER: u32 = 1;
 /// Receive slot: the frame is too long for it and waits in the socket's queue (`PACKET_COPY_THRESH`).
 pub const TP_STATUS_COPY: u32 = 1 << 1;
+/// Received: the checksum is only begun.
+pub const TP_STATUS_CSUMNOTREADY: u32 = 1 << 3;
+/// Received: a super-frame of TCP; older kernels do not tell.
+pub const TP_STATUS_GSO_TCP: u32 = 1 << 8;
 /// Receive slot: `tp_vlan_tci` is a tag that was taken off.
 pub const TP_STATUS_VLAN_VALID: u32 = 1 << 4;
 /// Receive slot: `tp_vlan_tpid` is valid too; else 0x8100.

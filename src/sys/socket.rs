@@ -3,6 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+use super::packet_abi as abi;
+use crate::types::{VlanTag, ethertype};
+
 /// What may be given to `setsockopt` as it lies in memory.
 ///
 /// # Safety
@@ -118,6 +121,79 @@ pub fn send_parts(socket: impl AsFd, parts: [&[u8]; 2]) -> io::Result<usize> {
     // SAFETY: the kernel only reads the parts, which are borrowed through the call; the message has no other pointers.
     let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// What is known of the oldest frame in a packet socket's queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peeked {
+    /// Its length in bytes, without the tag.
+    pub len: usize,
+    /// The tag that was taken off.
+    pub tag: Option<VlanTag>,
+    /// Its checksum is only begun.
+    pub partial: bool,
+    /// It is a super-frame of TCP; older kernels do not tell.
+    pub gso_tcp: bool,
+    /// When it came in, in nanoseconds since 1970.
+    pub stamp_ns: i64,
+}
+
+/// Looks at the oldest frame in the queue of a packet socket with `PACKET_AUXDATA` and `SO_TIMESTAMPNS`, and leaves it there; without
+/// waiting.
+///
+/// # Errors
+/// EAGAIN if there is none; ENETDOWN once after the device went down.
+pub fn peek_packet(socket: impl AsFd) -> io::Result<Peeked> {
+    /// Room for both pieces of control data with their headers, 32 and 40 bytes, and to spare.
+    #[repr(C, align(8))]
+    struct Control([u8; 128]);
+    let mut control = Control([0; 128]);
+    // SAFETY: all zeroes is a valid message: no address, no parts.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len() as _;
+    let flags = libc::MSG_PEEK | libc::MSG_TRUNC | libc::MSG_DONTWAIT;
+    // SAFETY: no data is asked for, and the control data has a buffer of the length that is given, which lives through the call.
+    let len = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, flags) };
+    let mut seen = Peeked { len: usize::try_from(len).map_err(|_| io::Error::last_os_error())?, ..Peeked::default() };
+    // SAFETY: the kernel has filled the message; its control buffer is alive and aligned for `cmsghdr`.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    while !header.is_null() {
+        // SAFETY: CMSG_FIRSTHDR and CMSG_NXTHDR give null or a whole header within the buffer.
+        let (level, kind) = unsafe { ((*header).cmsg_level, (*header).cmsg_type) };
+        match (level, kind) {
+            (abi::SOL_PACKET, abi::PACKET_AUXDATA) => {
+                // SAFETY: the kernel puts a whole `struct tpacket_auxdata` behind such a header (packet_recvmsg); bytes have no alignment.
+                let data = unsafe { libc::CMSG_DATA(header).cast::<Auxdata>().read() };
+                seen.note(data);
+            }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                // SAFETY: the kernel puts a `struct timespec` behind such a header (put_cmsg_scm_timestampns).
+                let at = unsafe { libc::CMSG_DATA(header).cast::<libc::timespec>().read_unaligned() };
+                seen.stamp_ns = at.tv_sec * 1_000_000_000 + at.tv_nsec;
+            }
+            _ => {}
+        }
+        // SAFETY: as above.
+        header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
+    }
+    Ok(seen)
+}
+
+/// `struct tpacket_auxdata`: status, len, snaplen (32 bits each), mac, net, vlan_tci, vlan_tpid (16 bits each).
+type Auxdata = [u8; 20];
+
+impl Peeked {
+    fn note(&mut self, data: Auxdata) {
+        let word = |at: usize| u16::from_ne_bytes([data[at], data[at + 1]]);
+        let status = u32::from_ne_bytes([data[0], data[1], data[2], data[3]]);
+        self.partial = status & abi::TP_STATUS_CSUMNOTREADY != 0;
+        self.gso_tcp = status & abi::TP_STATUS_GSO_TCP != 0;
+        if status & abi::TP_STATUS_VLAN_VALID != 0 {
+            let tpid = if status & abi::TP_STATUS_VLAN_TPID_VALID != 0 { word(18) } else { ethertype::VLAN };
+            self.tag = Some(VlanTag { tpid, tci: word(16) });
+        }
+    }
 }
 
 fn message(parts: &mut [libc::iovec; 2]) -> libc::msghdr {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::choice::{Choice, ChoiceError, Wanted, Way, choose};
 use super::inkernel::{check_mixed, wake_device};
+use super::kernel::TcError;
 use super::served::{Hold, Served};
 use super::tend::Stall;
 use crate::app::config::{Config, Xdp};
@@ -46,6 +47,9 @@ pub enum AttachError {
     /// A socket cannot be opened.
     #[error("{0}")]
     Port(#[from] PortError),
+    /// The kernel's own tc.
+    #[error("{0}")]
+    Tc(Box<TcError>),
     /// A veth whose other end cannot be reached.
     #[error(
         "{key}: frames that XDP sends to a veth arrive only if its other end has a program or GRO, and that end is in a network \
@@ -55,6 +59,12 @@ pub enum AttachError {
         /// The device.
         key: DeviceKey,
     },
+}
+
+impl From<TcError> for AttachError {
+    fn from(error: TcError) -> Self {
+        Self::Tc(Box::new(error))
+    }
 }
 
 /// Chooses how a device is served, locks it, and attaches its steering program, which takes nothing until [`Served::admit`]. Sockets come
@@ -90,12 +100,18 @@ pub fn attach(
 
 /// What no way of serving the device can do is refused before anything is attached anywhere.
 fn check_rules(device: &Wanted, ruleset: &Ruleset, choice: &Choice) -> Result<(), AttachError> {
-    if !device.receive || matches!(choice.way, Way::Tap(_) | Way::Xdp | Way::TcBpf) {
+    if !device.receive || matches!(choice.way, Way::Tap(_) | Way::Xdp | Way::TcBpf | Way::Tc) {
         return Ok(());
     }
     let target = match choice.way {
         Way::AfXdp { may_fall_back: false } => Target::Xdp,
-        Way::AfXdp { may_fall_back: true } | Way::AfPacket | Way::Tap(_) | Way::Xdp | Way::TcBpf => Target::DropBehind,
+        Way::AfXdp { may_fall_back: true }
+        | Way::AfPacket
+        | Way::Raw
+        | Way::Tap(_)
+        | Way::Xdp
+        | Way::TcBpf
+        | Way::Tc => Target::DropBehind,
     };
     steer(ruleset, device.id, target)?;
     Ok(())
@@ -140,7 +156,7 @@ fn attach_link(
             Err(error) => return Err(error),
         }
     }
-    if served.way == Way::AfPacket && served.wanted.receive {
+    if served.way.taps() && served.wanted.receive {
         // Refused now or never: it is attached once the taps are open, see `drop_behind`.
         steer(ruleset, served.wanted.id, Target::DropBehind)?;
     }
@@ -148,8 +164,8 @@ fn attach_link(
         // Only now: some drivers change their queues when a program is attached.
         Way::AfXdp { .. } => own.queues.unwrap_or(usize::MAX).min(host::link::active_queues(&link)),
         Way::AfPacket => own.queues.unwrap_or(1),
-        Way::Tap(_) => 1,
-        Way::Xdp | Way::TcBpf => 0,
+        Way::Raw | Way::Tap(_) => 1,
+        Way::Xdp | Way::TcBpf | Way::Tc => 0,
     };
     Ok(served)
 }
@@ -190,6 +206,7 @@ pub fn falls_back(error: &AttachError) -> bool {
                 | bpf::Error::Kernel { .. }
         ),
         AttachError::Choice(_)
+        | AttachError::Tc(_)
         | AttachError::Host(_)
         | AttachError::Down { .. }
         | AttachError::Port(_)
@@ -213,6 +230,7 @@ pub fn drop_behind(served: &mut Served, ruleset: &Ruleset) -> Result<(), AttachE
         Ok(())
     })?;
     served.hold = behind.map_or(Hold::Nothing, |b| Hold::Behind(Box::new(b)));
+    served.await_stamped();
     served.seam.begin();
     served.seam.end();
     Ok(())

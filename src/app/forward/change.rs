@@ -100,7 +100,7 @@ impl Running {
 
     fn wanted(&self, ruleset: &Ruleset) -> Vec<Wanted> {
         let mode = |key: &DeviceKey| self.config.device(key).mode.unwrap_or(self.config.mode);
-        wanted(ruleset, &|key| mode(key) == Mode::TcBpf)
+        wanted(ruleset, &|key| matches!(mode(key), Mode::TcBpf | Mode::Tc))
     }
 
     fn before(&self) -> Before {
@@ -187,7 +187,7 @@ impl Running {
         let new_taps: BTreeSet<usize> = missing.iter().map(|m| m.device).collect();
         for at in new_taps {
             let device = &mut self.served[at];
-            if device.way == Way::AfPacket && device.wanted.receive && matches!(device.hold, Hold::Nothing) {
+            if device.way.taps() && device.wanted.receive && matches!(device.hold, Hold::Nothing) {
                 drop_behind(device, ruleset)?;
             }
         }
@@ -232,6 +232,7 @@ impl Running {
                 device.detach().iter().for_each(|tally| self.retired.merge(tally, &rules.ruleset));
             }
             if expected {
+                device.await_stamped();
                 device.seam.end();
             }
         }
@@ -239,7 +240,8 @@ impl Running {
             match &mut device.hold {
                 Hold::Steering(steering) if from_zero => steering.forget(),
                 Hold::InKernel(programs) if from_zero => programs.forget(),
-                Hold::Steering(_) | Hold::InKernel(_) | Hold::Behind(_) | Hold::Nothing => {}
+                Hold::Tc(kernel) if from_zero => kernel.forget(),
+                Hold::Steering(_) | Hold::InKernel(_) | Hold::Tc(_) | Hold::Behind(_) | Hold::Nothing => {}
             }
             result = result.and(device.finish());
         }

@@ -61,12 +61,16 @@ pub enum Way {
     },
     /// AF_PACKET, and a program that drops behind the tap.
     AfPacket,
+    /// A plain packet socket, and a program that drops behind it.
+    Raw,
     /// A tap in place of the device.
     Tap(DeviceKey),
     /// The rules as an XDP program.
     Xdp,
     /// The rules as a program at tc's hooks.
     TcBpf,
+    /// The rules in the kernel's own tc.
+    Tc,
 }
 
 impl Way {
@@ -74,8 +78,17 @@ impl Way {
     #[must_use]
     pub const fn is_in_kernel(&self) -> bool {
         match self {
-            Self::Xdp | Self::TcBpf => true,
-            Self::AfXdp { .. } | Self::AfPacket | Self::Tap(_) => false,
+            Self::Xdp | Self::TcBpf | Self::Tc => true,
+            Self::AfXdp { .. } | Self::AfPacket | Self::Raw | Self::Tap(_) => false,
+        }
+    }
+
+    /// It taps: the kernel gets every frame too, and a program must drop behind it what is taken.
+    #[must_use]
+    pub const fn taps(&self) -> bool {
+        match self {
+            Self::AfPacket | Self::Raw => true,
+            Self::AfXdp { .. } | Self::Tap(_) | Self::Xdp | Self::TcBpf | Self::Tc => false,
         }
     }
 }
@@ -147,9 +160,12 @@ pub enum ChoiceError {
 pub fn choose(link: &Link, config: &Config, af_xdp: bool) -> Result<Choice, ChoiceError> {
     let own = config.device(&link.key);
     let asked = own.mode.unwrap_or(config.mode);
+    let told = |way| Choice { way, reason: config.auto_took.clone().unwrap_or_else(|| "asked for".to_owned()) };
     match asked {
-        Mode::Xdp => return Ok(Choice { way: Way::Xdp, reason: "asked for".to_owned() }),
-        Mode::TcBpf => return Ok(Choice { way: Way::TcBpf, reason: "asked for".to_owned() }),
+        Mode::Xdp => return Ok(told(Way::Xdp)),
+        Mode::TcBpf => return Ok(told(Way::TcBpf)),
+        Mode::Tc => return Ok(told(Way::Tc)),
+        Mode::Raw => return Ok(told(Way::Raw)),
         Mode::Auto | Mode::AfXdp | Mode::AfPacket => {}
     }
     if link.key.netns.is_some() && own.mode != Some(Mode::AfXdp) {

@@ -2,6 +2,7 @@
 
 use super::attach::{AttachError, in_its_namespace};
 use super::choice::{Choice, ChoiceError, Way};
+use super::kernel::KernelTc;
 use super::served::{Hold, Served};
 use crate::app::config::{Config, Xdp};
 use crate::ebpf::forward::{ForwardOptions, Stage, forward};
@@ -52,7 +53,7 @@ impl Served {
         let stages: &[Stage] = match self.way {
             Way::Xdp => &[Stage::Xdp],
             Way::TcBpf => &[Stage::Tc(Direction::Ingress), Stage::Tc(Direction::Egress)],
-            Way::AfXdp { .. } | Way::AfPacket | Way::Tap(_) => &[],
+            Way::AfXdp { .. } | Way::AfPacket | Way::Raw | Way::Tap(_) | Way::Tc => &[],
         };
         let mut loaded = Loaded { programs: Vec::new(), targets: Vec::new() };
         for stage in stages {
@@ -219,7 +220,12 @@ pub fn wake_device(served: &mut Served, ruleset: &Ruleset) -> Result<(), AttachE
 /// # Errors
 /// [`AttachError`].
 pub fn attach_programs(served: &mut Served, ruleset: &Ruleset, config: &Config) -> Result<(), AttachError> {
-    if served.way.is_in_kernel() && served.has_hooks() && matches!(served.hold, Hold::Nothing) {
+    if !served.way.is_in_kernel() || !served.has_hooks() || !matches!(served.hold, Hold::Nothing) {
+        return Ok(());
+    }
+    if served.way == Way::Tc {
+        served.hold = Hold::Tc(Box::new(KernelTc::install(&served.wanted.key, ruleset)?));
+    } else {
         let loaded = served.load_programs(ruleset)?;
         let mut programs = InKernel::new(config.device(&served.wanted.key).xdp);
         programs.commit(&served.wanted.key, served.ifindex, loaded)?;

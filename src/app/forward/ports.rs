@@ -13,7 +13,9 @@ use crate::app::config::Config;
 use crate::host;
 use crate::limits::{BURST_LEN, CHUNK_LEN_XDP};
 use crate::plan::Plan;
-use crate::port::{AfPacket, AfXdp, Batch, FramePool, PacketConfig, PoolConfig, Port, Tap, TapConfig, XdpConfig};
+use crate::port::{
+    AfPacket, AfXdp, Batch, FramePool, PacketConfig, PoolConfig, Port, Raw, RawConfig, Tap, TapConfig, XdpConfig,
+};
 use crate::rules::Ruleset;
 use crate::types::Direction;
 use crate::worker::{AllTokens, Cells, Egress, Generation, Lane, OnPass};
@@ -56,9 +58,9 @@ pub fn missing(served: &[Served], workers: usize) -> Vec<Missing> {
         for (device, of) in served.iter().enumerate() {
             let has_queue = worker < of.queues;
             let roles: &[(Role, bool)] = match of.way {
-                Way::Xdp | Way::TcBpf => &[],
+                Way::Xdp | Way::TcBpf | Way::Tc => &[],
                 Way::AfXdp { .. } | Way::Tap(_) => &[(Role::Both, has_queue)],
-                Way::AfPacket => {
+                Way::AfPacket | Way::Raw => {
                     &[(Role::Receive, has_queue && of.wanted.receive), (Role::Transmit, of.wanted.transmit)]
                 }
             };
@@ -95,7 +97,7 @@ pub fn open(missing: &[Missing], served: &[Served], config: &Config) -> Result<V
         let port = open_port(*missing, &served[missing.device], &mut memory, config)?;
         let socket = match &port {
             Port::AfXdp(port) => port.socket_fd().map(|fd| fd.try_clone_to_owned()).transpose(),
-            Port::AfPacket(_) | Port::Tap(_) | Port::Mem(_) => Ok(None),
+            Port::AfPacket(_) | Port::Raw(_) | Port::Tap(_) | Port::Mem(_) => Ok(None),
         };
         let key = &served[missing.device].wanted.key;
         let socket = socket.map_err(host::HostError::io(format!("{key}: one more descriptor of its socket")))?;
@@ -111,8 +113,8 @@ fn frame_memory(missing: &[Missing], served: &[Served], config: &Config) -> Resu
     let rings = &config.rings;
     let per_port = |m: &Missing| match (&served[m.device].way, m.role) {
         (Way::AfXdp { .. }, _) => rings.fill + rings.rx + rings.tx,
-        (Way::AfPacket | Way::Tap(_), Role::Transmit) | (Way::Xdp | Way::TcBpf, _) => 0,
-        (Way::AfPacket | Way::Tap(_), Role::Both | Role::Receive) => 4 * BURST_LEN as u32,
+        (Way::AfPacket | Way::Raw | Way::Tap(_), Role::Transmit) | (Way::Xdp | Way::TcBpf | Way::Tc, _) => 0,
+        (Way::AfPacket | Way::Raw | Way::Tap(_), Role::Both | Role::Receive) => 4 * BURST_LEN as u32,
     };
     // What only transmits copies what it is handed.
     let spare = if umem || receives_long { CHUNKS_SPARE } else { BURST_LEN as u32 };
@@ -155,11 +157,18 @@ fn open_port(missing: Missing, device: &Served, pool: &mut FramePool, config: &C
             };
             Ok(Port::AfPacket(host::netns::in_namespace(netns, || AfPacket::open(&packet))??))
         }
+        Way::Raw => {
+            let receives = missing.role != Role::Transmit;
+            let raw = RawConfig { device: name, ifindex: device.ifindex, mtu: device.mtu, receives };
+            Ok(Port::Raw(host::netns::in_namespace(netns, || Raw::open(&raw))??))
+        }
         Way::Tap(tap) => {
             let open = TapConfig { name: tap.name.clone(), mtu: device.mtu, merge: true };
             Ok(Port::Tap(host::netns::in_namespace(tap.netns.as_deref(), || Tap::open(&open))??))
         }
-        Way::Xdp | Way::TcBpf => unreachable!("what the kernel forwards by itself has no ports, see `missing`"),
+        Way::Xdp | Way::TcBpf | Way::Tc => {
+            unreachable!("what the kernel forwards by itself has no ports, see `missing`")
+        }
     }
 }
 
@@ -167,8 +176,10 @@ fn open_port(missing: Missing, device: &Served, pool: &mut FramePool, config: &C
 /// the ports. Where there is no program, all that was seen so far is the kernel's.
 pub fn forget_seen(opened: &mut Opened, served: &[Served]) {
     let mut batch = Batch::new();
-    for (missing, port, _) in
-        opened.ports.iter_mut().filter(|(m, p, _)| m.role == Role::Receive && matches!(p, Port::AfPacket(_)))
+    for (missing, port, _) in opened
+        .ports
+        .iter_mut()
+        .filter(|(m, p, _)| m.role == Role::Receive && matches!(p, Port::AfPacket(_) | Port::Raw(_)))
     {
         let device = &served[missing.device];
         let until = if matches!(device.hold, Hold::Behind(_)) { device.seam.ended() } else { i64::MAX };
@@ -236,9 +247,9 @@ fn lane(device: &Served, rules: &Rules<'_>) -> Lane {
     let hook = id.and_then(|id| rules.plan.hook(id, Direction::Ingress));
     let on_pass = match device.way {
         Way::AfXdp { .. } => OnPass::Stranded,
-        Way::AfPacket => OnPass::KernelHasIt,
+        Way::AfPacket | Way::Raw => OnPass::KernelHasIt,
         Way::Tap(_) => OnPass::NoStack,
-        Way::Xdp | Way::TcBpf => OnPass::KernelHasIt,
+        Way::Xdp | Way::TcBpf | Way::Tc => OnPass::KernelHasIt,
     };
     Lane { hook, mac: device.mac, on_pass }
 }

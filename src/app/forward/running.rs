@@ -41,6 +41,12 @@ pub enum ForwardError {
         /// Which have.
         others: String,
     },
+    /// `auto` found none.
+    #[error("{modes}")]
+    NoMode {
+        /// All of them, and why not.
+        modes: String,
+    },
     /// It is already so.
     #[error("{key} is {state} already")]
     Already {
@@ -78,6 +84,8 @@ pub struct Running {
     /// What front end and checks had to say about the rules: file and note.
     pub notes: Vec<(String, Note)>,
     pub(super) config: Config,
+    /// The mode is ours to choose: see `auto`.
+    pub(super) auto: bool,
     /// What replaced generations of rules counted.
     pub(super) retired: Counters,
     /// What ports did that are gone: by worker and device.
@@ -131,6 +139,7 @@ impl Running {
             rules: Arc::new(nothing),
             notes,
             config: config.clone(),
+            auto: super::auto::chooses(config),
             retired: Counters::new(0),
             past: BTreeMap::new(),
             taps: config.taps.clone(),
@@ -147,7 +156,7 @@ impl Running {
             seen: HashMap::new(),
             of_files: named(&rules.store),
         };
-        match running.put_in_force(&Arc::new(rules), true, &BTreeSet::new()) {
+        match running.put_in_force_somehow(&Arc::new(rules), true, false) {
             Ok(()) => Ok(running),
             Err(error) => {
                 drop(running.stop());
@@ -238,7 +247,7 @@ impl Running {
         let rules = Runnable::new(store, BTreeSet::new(), !self.state_only)?;
         let of_files = named(&rules.store);
         self.expect_back();
-        self.put_in_force(&Arc::new(rules), true, &BTreeSet::new())?;
+        self.put_in_force_somehow(&Arc::new(rules), true, true)?;
         self.of_files = of_files;
         Ok(notes)
     }
@@ -250,7 +259,7 @@ impl Running {
     pub fn change(&mut self, store: Arc<Store>) -> Result<(), ForwardError> {
         self.expect_back();
         let rules = Runnable::new(store, self.rules.bypassed.clone(), !self.state_only)?;
-        self.put_in_force(&Arc::new(rules), false, &BTreeSet::new())
+        self.put_in_force_somehow(&Arc::new(rules), false, false)
     }
 
     /// Forgets the state of devices that are gone, as the kernel does; true if there was any. What a rules file says of a device is for

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use super::attach::{AttachError, in_its_namespace};
 use super::choice::{Wanted, Way};
 use super::inkernel::{InKernel, Loaded};
+use super::kernel::{KernelTc, Planned};
 use super::tend::Stall;
 use crate::ebpf::load::forward::Napi;
 use crate::ebpf::load::{DropBehind, Prepared, Steering, Tally};
 use crate::ebpf::{self, Object, Target, steer};
 use crate::host;
 use crate::host::lock::DeviceLock;
+use crate::port::STAMP_MARGIN;
 use crate::rules::Ruleset;
 use crate::sys::bpf;
 use crate::types::{DeviceKey, MacAddr};
@@ -26,6 +28,8 @@ pub enum Hold {
     Behind(Box<DropBehind>),
     /// The rules run in the kernel.
     InKernel(Box<InKernel>),
+    /// The rules are in the kernel's tc.
+    Tc(Box<KernelTc>),
     /// None: nothing is taken from the kernel, or there is no kernel behind it.
     Nothing,
 }
@@ -108,7 +112,12 @@ impl Served {
             (Way::AfPacket, Hold::Behind(behind)) => format!("af-packet (drops behind it by {})", behind.mode()),
             (Way::AfPacket, _) if self.wanted.receive => "af-packet (the kernel keeps every frame)".to_owned(),
             (Way::AfPacket, _) => "af-packet (transmit only)".to_owned(),
+            (Way::Raw, Hold::Behind(behind)) => format!("raw (drops behind it by {})", behind.mode()),
+            (Way::Raw, _) if self.wanted.receive => "raw (the kernel keeps every frame)".to_owned(),
+            (Way::Raw, _) => "raw (transmit only)".to_owned(),
             (Way::Tap(tap), _) => format!("tap {tap}"),
+            (Way::Tc, Hold::Tc(kernel)) => format!("the kernel's own tc ({} filters)", kernel.filter_count()),
+            (Way::Tc, _) => "the kernel's own tc (transmit only)".to_owned(),
             (Way::Xdp | Way::TcBpf, Hold::InKernel(programs)) => programs.mode(),
             (Way::Xdp | Way::TcBpf, _) => "in the kernel (transmit only)".to_owned(),
         }
@@ -131,7 +140,8 @@ impl Served {
                 self.inside(|| behind.prepare(&object).map(|p| prepared = Some(p)))?;
             }
             Hold::InKernel(_) => return self.load_programs(ruleset).map(Change::Programs),
-            Hold::Nothing if self.way == Way::AfPacket && self.receives() => {
+            Hold::Tc(_) => return Ok(Change::Tc(KernelTc::plan(&self.wanted.key, ruleset)?)),
+            Hold::Nothing if self.way.taps() && self.receives() => {
                 let object = steer(ruleset, id, Target::DropBehind)?;
                 return Ok(if ebpf::takes(ruleset, id) { Change::Attach(object) } else { Change::None });
             }
@@ -151,9 +161,11 @@ impl Served {
             (Change::Replace(new), Hold::Steering(steering)) => in_its_namespace(&key, || steering.commit(new)),
             (Change::Replace(new), Hold::Behind(behind)) => in_its_namespace(&key, || behind.commit(new)),
             (Change::Programs(loaded), Hold::InKernel(programs)) => programs.commit(&key, ifindex, loaded),
-            (Change::Programs(_), Hold::Steering(_) | Hold::Behind(_) | Hold::Nothing) => Ok(()),
-            (Change::Replace(_), Hold::InKernel(_) | Hold::Nothing) => Ok(()),
-            (Change::Attach(_), Hold::Steering(_) | Hold::Behind(_) | Hold::InKernel(_)) => Ok(()),
+            (Change::Tc(planned), Hold::Tc(kernel)) => Ok(kernel.replace(planned)?),
+            (Change::Tc(_), Hold::Steering(_) | Hold::Behind(_) | Hold::InKernel(_) | Hold::Nothing) => Ok(()),
+            (Change::Programs(_), Hold::Steering(_) | Hold::Behind(_) | Hold::Tc(_) | Hold::Nothing) => Ok(()),
+            (Change::Replace(_), Hold::InKernel(_) | Hold::Tc(_) | Hold::Nothing) => Ok(()),
+            (Change::Attach(_), Hold::Steering(_) | Hold::Behind(_) | Hold::InKernel(_) | Hold::Tc(_)) => Ok(()),
             (Change::Attach(object), hold @ Hold::Nothing) => {
                 let mut behind = None;
                 in_its_namespace(&key, || DropBehind::attach(&object, ifindex).map(|b| behind = Some(b)))?;
@@ -189,7 +201,16 @@ impl Served {
             Hold::Steering(steering) => steering.is_attached(),
             Hold::Behind(behind) => behind.is_attached(),
             Hold::InKernel(programs) => programs.in_place(),
+            // It is not known.
+            Hold::Tc(_) => true,
             Hold::Nothing => true,
+        }
+    }
+
+    /// Waits until what was stamped before now has come to its tap, and to the program behind it, where that may be later.
+    pub(super) fn await_stamped(&self) {
+        if self.way == Way::Raw {
+            std::thread::sleep(STAMP_MARGIN);
         }
     }
 
@@ -204,7 +225,8 @@ impl Served {
         match &self.hold {
             Hold::Behind(behind) => behind.mode() == "cls_bpf",
             Hold::InKernel(programs) => programs.mode().contains("cls_bpf"),
-            Hold::Steering(_) | Hold::Nothing => false,
+            // They are filters of the kernel, and a device that has others is refused.
+            Hold::Tc(_) | Hold::Steering(_) | Hold::Nothing => false,
         }
     }
 
@@ -213,6 +235,7 @@ impl Served {
         match std::mem::replace(&mut self.hold, Hold::Nothing) {
             Hold::Steering(steering) => steering.end().into_iter().collect(),
             Hold::InKernel(programs) => programs.end(),
+            Hold::Tc(kernel) => kernel.end().into_iter().collect(),
             Hold::Behind(_) | Hold::Nothing => Vec::new(),
         }
     }
@@ -223,6 +246,7 @@ impl Served {
         match &self.hold {
             Hold::Steering(steering) => steering.counters().into_iter().collect(),
             Hold::InKernel(programs) => programs.tallies(),
+            Hold::Tc(kernel) => kernel.counters().into_iter().collect(),
             Hold::Behind(_) | Hold::Nothing => Vec::new(),
         }
     }
@@ -230,7 +254,7 @@ impl Served {
     /// Whether its hooks run its rules, or what it sends crosses them.
     #[must_use]
     pub fn has_hooks(&self) -> bool {
-        self.wanted.receive || (self.way == Way::TcBpf && self.wanted.egress_rules)
+        self.wanted.receive || (matches!(self.way, Way::TcBpf | Way::Tc) && self.wanted.egress_rules)
     }
 
     /// Waits until a replaced program has finished its last frame.
@@ -242,7 +266,7 @@ impl Served {
             Hold::Steering(steering) => steering.finish(),
             Hold::Behind(behind) => behind.finish(),
             Hold::InKernel(programs) => programs.finish(),
-            Hold::Nothing => Ok(()),
+            Hold::Tc(_) | Hold::Nothing => Ok(()),
         };
         done.map_err(|source| AttachError::Program { key: self.wanted.key.clone(), source })
     }
@@ -263,4 +287,6 @@ pub enum Change {
     Attach(Object),
     /// Other programs that forward.
     Programs(Loaded),
+    /// Other filters in the kernel's tc.
+    Tc(Planned),
 }

@@ -179,7 +179,7 @@ fn device(served: &Served) -> DeviceStatus {
         Hold::Steering(steering) => steering.counters().ok(),
         Hold::Behind(behind) => behind.counters().ok(),
         Hold::InKernel(programs) => programs.tallies().into_iter().reduce(Tally::and),
-        Hold::Nothing => None,
+        Hold::Tc(_) | Hold::Nothing => None,
     };
     let workers: BTreeSet<usize> = served.ports.iter().map(|port| port.at.worker).collect();
     DeviceStatus {

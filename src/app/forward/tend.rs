@@ -223,7 +223,9 @@ fn look(
     if link.name != served.locked.name {
         return Some(match served.way {
             Way::Tap(_) => Trouble::Gone("the tap that stood in for it has another name"),
-            Way::AfXdp { .. } | Way::AfPacket | Way::Xdp | Way::TcBpf => Trouble::Renamed(link.name),
+            Way::AfXdp { .. } | Way::AfPacket | Way::Raw | Way::Xdp | Way::TcBpf | Way::Tc => {
+                Trouble::Renamed(link.name)
+            }
         });
     }
     if link.up != served.up {
@@ -236,8 +238,10 @@ fn look(
     if link.mtu != served.mtu {
         match served.way {
             // Its buffers have room for whatever the kernel lets through to it.
-            Way::AfXdp { .. } | Way::Xdp | Way::TcBpf => served.mtu = link.mtu,
-            Way::AfPacket | Way::Tap(_) => return Some(Trouble::Reopen(format!("its MTU is {} now", link.mtu))),
+            Way::AfXdp { .. } | Way::Xdp | Way::TcBpf | Way::Tc => served.mtu = link.mtu,
+            Way::AfPacket | Way::Raw | Way::Tap(_) => {
+                return Some(Trouble::Reopen(format!("its MTU is {} now", link.mtu)));
+            }
         }
     }
     if let (Way::AfXdp { .. }, None) = (&served.way, &key.netns) {

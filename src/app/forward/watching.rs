@@ -118,8 +118,9 @@ impl Running {
                 ("af-xdp", Some("what no rule takes stays in the kernel and is not seen here; tcpdump sees that"))
             }
             Some(Way::AfPacket) => ("af-packet", None),
+            Some(Way::Raw) => ("raw", None),
             Some(Way::Tap(_)) => ("tap", None),
-            Some(Way::Xdp | Way::TcBpf) => (
+            Some(Way::Xdp | Way::TcBpf | Way::Tc) => (
                 "in the kernel",
                 Some("the kernel forwards by itself; no worker sees a frame, so nothing is seen here"),
             ),

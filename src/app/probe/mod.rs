@@ -54,7 +54,8 @@ pub fn probe(request: &Request) -> Result<Report, ProbeError> {
     };
     let device: Option<Device> = request.device.as_ref().map(|key| probe::device(key, request.passive)).transpose()?;
     let [kernel, tc] = probe::kernel();
-    let modes = modes::modes(&modes::Facts { kernel: &kernel, device: device.as_ref(), rules: rules.as_deref() });
+    let modes =
+        modes::modes(&modes::Facts { kernel: &kernel, tc: &tc, device: device.as_ref(), rules: rules.as_deref() });
     let mut sections = vec![kernel, tc, probe::machine(), probe::caller()];
     sections.extend(device.map(|d| d.section));
     Ok(Report { sections, modes })

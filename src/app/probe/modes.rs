@@ -3,14 +3,21 @@
 use serde::Serialize;
 
 use crate::app::config::{Config, Mode, Overrides};
-use crate::app::forward::{Way, can_run, choose, wanted};
+use crate::app::forward::{AUTO_ORDER, Way, auto_name, can_run, choose, wanted};
 use crate::host::link::{self, Link};
 use crate::host::probe::{Answer, Device, Section};
 use crate::rules::Ruleset;
 
+/// Classifiers and actions that `--mode tc` can ask a kernel for.
+const KNOWN: &[&str] = &[
+    "u32", "fw", "basic", "flower", "matchall", "gact", "mirred", "skbedit", "skbmod", "csum", "pedit", "vlan", "nat",
+    "simple", "police",
+];
+
 /// What is known.
 pub(super) struct Facts<'a> {
     pub kernel: &'a Section,
+    pub tc: &'a Section,
     pub device: Option<&'a Device>,
     pub rules: Option<&'a Ruleset>,
 }
@@ -83,7 +90,9 @@ impl Facts<'_> {
                 }
                 sockets
             }
-            Mode::AfPacket | Mode::Auto => self.found("", "AF_PACKET sockets"),
+            Mode::AfPacket | Mode::Raw | Mode::Auto => self.found("", "AF_PACKET sockets"),
+            Mode::Tc if self.rules.is_some() => Answer::yes(),
+            Mode::Tc => self.kernel_tc(),
             Mode::TcBpf => match self.found("", "program at tc's hooks (tcx)") {
                 Answer::No { why } => match self.found("", "program as cls_bpf") {
                     Answer::Yes { .. } => Answer::Yes { detail: "as cls_bpf".to_owned() },
@@ -94,9 +103,29 @@ impl Facts<'_> {
         }
     }
 
+    /// In general: whether this kernel's tc has all that viscum knows.
+    fn kernel_tc(&self) -> Answer {
+        let known = |name: &str| {
+            let (what, kind) = name.split_once(' ').unwrap_or_default();
+            what != "qdisc" && KNOWN.contains(&kind)
+        };
+        let mut lacks = Vec::new();
+        for item in self.tc.items.iter().filter(|i| known(&i.name)) {
+            match &item.answer {
+                Answer::Yes { .. } | Answer::Is { .. } => {}
+                Answer::No { .. } => lacks.push(item.name.as_str()),
+                Answer::Untried { why } => return Answer::Untried { why: why.clone() },
+            }
+        }
+        match lacks.as_slice() {
+            [] => Answer::yes(),
+            lacks => Answer::Yes { detail: format!("for rules without {}", lacks.join(", ")) },
+        }
+    }
+
     fn answer(&self, mode: Mode) -> Answer {
         if let Some(Err(refusal)) = self.rules.map(|rules| can_run(rules, mode)) {
-            return Answer::No { why: refusal.to_string() };
+            return Answer::No { why: refusal };
         }
         self.able(mode)
     }
@@ -117,11 +146,29 @@ impl Facts<'_> {
     }
 
     fn auto(&self) -> Vec<AutoChoice> {
+        if let Some(Err(why)) = self.rules.map(|rules| can_run(rules, Mode::Auto)) {
+            return vec![self.without_workers(why)];
+        }
         let links = self.links();
         if links.is_empty() {
             return vec![self.in_general()];
         }
         links.into_iter().map(|(name, link)| self.of_link(name, link)).collect()
+    }
+
+    /// The first of `auto`'s other modes that can do all rules.
+    fn without_workers(&self, why: String) -> AutoChoice {
+        let mut passed_over = vec![PassedOver { mode: auto_name(Mode::Auto), why }];
+        for mode in AUTO_ORDER.into_iter().filter(|mode| *mode != Mode::Auto) {
+            match self.answer(mode) {
+                Answer::No { why } | Answer::Untried { why } => passed_over.push(PassedOver { mode: mode.name(), why }),
+                Answer::Yes { .. } | Answer::Is { .. } => {
+                    let (mode, reason) = (Some(mode.name()), "workers cannot do these rules".to_owned());
+                    return AutoChoice { device: None, mode, reason, passed_over };
+                }
+            }
+        }
+        AutoChoice { device: None, mode: None, reason: "no mode can do all of these rules".to_owned(), passed_over }
     }
 
     fn in_general(&self) -> AutoChoice {
@@ -147,9 +194,6 @@ impl Facts<'_> {
             Ok(link) => link,
             Err(why) => return none(why),
         };
-        if let Some(Err(refusal)) = self.rules.map(|rules| can_run(rules, Mode::AfPacket)) {
-            return none(refusal.to_string());
-        }
         let Ok(config) = Config::load(None, Overrides::default()) else { return none("no configuration".to_owned()) };
         let af_xdp = matches!(self.kernel.answer("AF_XDP sockets"), Some(Answer::Yes { .. }));
         let choice = match choose(&link, &config, af_xdp) {
@@ -162,7 +206,7 @@ impl Facts<'_> {
                 Some(why) => (Mode::AfPacket, "any device can".to_owned(), over(why)),
                 None => (Mode::AfXdp, choice.reason, Vec::new()),
             },
-            Way::AfPacket | Way::Tap(_) | Way::Xdp | Way::TcBpf => {
+            Way::AfPacket | Way::Raw | Way::Tap(_) | Way::Xdp | Way::TcBpf | Way::Tc => {
                 (Mode::AfPacket, "any device can".to_owned(), over(choice.reason))
             }
         };
@@ -172,7 +216,7 @@ impl Facts<'_> {
     /// What the rules, or the device if it was tried, say against AF_XDP.
     fn not_af_xdp(&self, link: &Link) -> Option<String> {
         if let Some(Err(refusal)) = self.rules.map(|rules| can_run(rules, Mode::AfXdp)) {
-            return Some(refusal.to_string());
+            return Some(refusal);
         }
         let tried = self.device.filter(|d| d.link.key == link.key)?;
         match tried.section.answer("XDP native") {

@@ -30,7 +30,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    fn read(payload: &[u8]) -> Result<(Self, Attrs<'_>), Lacking> {
+    pub(super) fn read(payload: &[u8]) -> Result<(Self, Attrs<'_>), Lacking> {
         let mut fields = Fields::new(payload, "a message");
         let _family = fields.u32()?;
         let head = Self { ifindex: fields.u32()?, handle: fields.u32()?, parent: fields.u32()?, info: fields.u32()? };

@@ -6,6 +6,7 @@ mod attr;
 mod basic;
 mod common;
 mod control;
+mod counts;
 mod ematch;
 mod flower;
 mod fw;
@@ -21,12 +22,13 @@ mod socket;
 mod tests;
 mod u32;
 
+pub use counts::{Counted, CountedAction, read_counts};
 pub use message::{
     decode_action_dump, decode_chain, decode_filter, decode_qdisc, encode_chain, encode_filter, encode_qdisc,
 };
 pub use probe::{Support, all_kinds, probe_kinds};
 pub use read::{Snapshot, Subject, actions_of, assemble, read};
-pub use request::{Change, apply, delete_filters};
+pub use request::{Change, apply, delete_filters, delete_qdisc};
 pub use socket::{NetlinkError, Socket};
 
 use std::sync::LazyLock;

@@ -64,6 +64,15 @@ pub fn delete_filters(
     socket.change(Message::DeleteFilter, false, &chain_request((device, parent), chain, links)?, &what)
 }
 
+/// Takes a qdisc away, with all that hangs on it.
+///
+/// # Errors
+/// [`NetlinkError::Refused`] with the kernel's words.
+pub fn delete_qdisc(socket: &mut Socket, links: &Links, qdisc: &Qdisc) -> Result<(), NetlinkError> {
+    let what = format!("to delete the qdisc {} of {}", qdisc.kind, links.key(qdisc.device));
+    socket.change(Message::DeleteQdisc, false, &encode_qdisc(qdisc, links)?, &what)
+}
+
 fn ifindex(device: DeviceId, links: &Links) -> Result<u32, Lacking> {
     links.ifindex(device).ok_or_else(|| Lacking("a device of another namespace".to_owned()))
 }
