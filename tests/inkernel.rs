@@ -236,7 +236,8 @@ fn auto_goes_on_to_what_can_do_all_rules_and_back() {
 tc filter add dev left parent ffff: prio 2 protocol ip u32 match ip dst 198.18.0.2/32",
     );
     let (file, plain) = (rules(&marking), rules(RULES));
-    let forwarder = start(&file, "auto");
+    let forwarder =
+        Forwarder::start(MIDDLE, &[&file.path().display().to_string()], "[device.left]\nmode = \"auto\"\n", &[]);
     assert!(forwarder.started.contains("left: in the kernel (tcx)"), "{}", forwarder.started);
     assert!(
         forwarder.started.contains("not af-xdp or af-packet: left ingress chain 0 prio 1"),

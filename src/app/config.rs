@@ -347,6 +347,13 @@ impl Config {
         })
     }
 
+    /// The mode of a device: its own, that of all, or what `auto` took for all.
+    #[must_use]
+    pub fn mode_of(&self, key: &DeviceKey) -> Mode {
+        let own = self.device(key).mode.filter(|own| *own != Mode::Auto || self.auto_took.is_none());
+        own.unwrap_or(self.mode)
+    }
+
     /// What is configured for a device, or the defaults.
     #[must_use]
     pub fn device(&self, key: &DeviceKey) -> DeviceConfig {

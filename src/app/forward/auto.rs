@@ -17,7 +17,9 @@ pub const ORDER: [Mode; 4] = [Mode::Auto, Mode::TcBpf, Mode::Xdp, Mode::Tc];
 
 /// Whether the mode is `auto`'s to choose for all devices together.
 pub(super) fn chooses(config: &Config) -> bool {
-    config.mode == Mode::Auto && config.deliver == Deliver::Veth && config.devices.values().all(|d| d.mode.is_none())
+    config.mode == Mode::Auto
+        && config.deliver == Deliver::Veth
+        && config.devices.values().all(|d| d.mode.is_none_or(|mode| mode == Mode::Auto))
 }
 
 /// How a mode of [`ORDER`] is called where it was passed over.

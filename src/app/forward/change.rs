@@ -99,8 +99,7 @@ impl Running {
     }
 
     fn wanted(&self, ruleset: &Ruleset) -> Vec<Wanted> {
-        let mode = |key: &DeviceKey| self.config.device(key).mode.unwrap_or(self.config.mode);
-        wanted(ruleset, &|key| matches!(mode(key), Mode::TcBpf | Mode::Tc))
+        wanted(ruleset, &|key| matches!(self.config.mode_of(key), Mode::TcBpf | Mode::Tc))
     }
 
     fn before(&self) -> Before {

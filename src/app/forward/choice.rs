@@ -159,7 +159,7 @@ pub enum ChoiceError {
 /// [`ChoiceError::Mtu`] and [`ChoiceError::NoAfXdp`] if AF_XDP was asked for and cannot be.
 pub fn choose(link: &Link, config: &Config, af_xdp: bool) -> Result<Choice, ChoiceError> {
     let own = config.device(&link.key);
-    let asked = own.mode.unwrap_or(config.mode);
+    let asked = config.mode_of(&link.key);
     let told = |way| Choice { way, reason: config.auto_took.clone().unwrap_or_else(|| "asked for".to_owned()) };
     match asked {
         Mode::Xdp => return Ok(told(Way::Xdp)),
