@@ -71,10 +71,9 @@ fn a_killed_forwarder_leaves_nothing_and_the_next_one_starts() {
         assert!(edge.last() < cloud.first(), "the kernel took over at once: {:?} {:?}", edge.last(), cloud.first());
         let lost = lost(count, &edge, &cloud);
         eprintln!("   killed: {} at the edge, {} at the cloud, {} lost", edge.len(), cloud.len(), lost.len());
-        assert!(lost.len() < 1000, "{} were lost", lost.len());
         assert!(
             lost.iter().all(|n| Some(n) > edge.last() && Some(n) < cloud.first()),
-            "lost at another time: {lost:?}"
+            "lost at another time than around the kill: {lost:?}"
         );
 
         sh(CAMERA, &format!("ping -c 2 -i 0.05 -W 2 {MEC_ADDRESS}"));

@@ -13,6 +13,7 @@ use super::programs::load;
 use crate::host::netns::in_namespace;
 use crate::sys::bpf::{Kind, Program, WordsMap};
 use crate::sys::socket::{bind_packet, packet_socket, send, set_option};
+use crate::worker::monotonic_ns;
 
 /// Frames that the kernel is asked for at once at most: what is due in a moment at the greatest rate.
 const CALL_MAX: u32 = 4096;
@@ -168,7 +169,7 @@ impl Measured {
                 return Ok(());
             }
             // Instant and the kernel's clock are CLOCK_MONOTONIC both.
-            let stamp = (monotonic_ns() - late.as_nanos() as u64) as u32;
+            let stamp = (monotonic_ns() - late.as_nanos() as i64) as u32;
             let (stamp_at, number_at) = (STAMP_AT as usize, NUMBER_AT as usize);
             self.frame[stamp_at..stamp_at + 4].copy_from_slice(&stamp.to_ne_bytes());
             self.frame[number_at..number_at + 4].copy_from_slice(&(self.sent as u32).to_ne_bytes());
@@ -179,9 +180,4 @@ impl Measured {
             }
         }
     }
-}
-
-fn monotonic_ns() -> u64 {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
-        .map_or(0, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64)
 }

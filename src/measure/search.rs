@@ -5,6 +5,8 @@
 //! load ──▶ trial ──▶ offered, received ──▶ bounds of each goal ──▶ next load … until every goal's bounds are close and proven
 //! ```
 
+use super::stats::median;
+
 /// A bound on lost frames, and what it is called.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Goal {
@@ -151,7 +153,7 @@ impl Search {
     /// Frames per second that arrived when as much as possible was offered.
     #[must_use]
     pub fn overload(&self) -> Option<f64> {
-        self.loads.last().map(|l| median(l.trials.iter().map(|t| t.received).collect()))
+        self.loads.last().map(|l| median(&mut l.trials.iter().map(|t| t.received).collect::<Vec<f64>>()))
     }
 
     /// How many trials there were.
@@ -170,11 +172,11 @@ impl Search {
             (None, _) => false,
         };
         // What was offered, not what was asked for: a generator may not reach the load.
-        let offered = |load: &Load| median(load.trials.iter().map(|t| t.offered).collect());
+        let offered = |load: &Load| median(&mut load.trials.iter().map(|t| t.offered).collect::<Vec<f64>>());
         Bounds {
             lower: lower.map_or(0.0, offered),
             upper: upper.map(offered),
-            rate: lower.map_or(0.0, |l| median(l.trials.iter().map(|t| t.received).collect())),
+            rate: lower.map_or(0.0, |l| median(&mut l.trials.iter().map(|t| t.received).collect::<Vec<f64>>())),
             settled: near && lower.is_some_and(|l| self.is_proven(l, goal)),
         }
     }
@@ -187,11 +189,6 @@ fn carried(load: &Load, goal: &Goal) -> usize {
 /// The majority; as many of either kind: lost.
 fn verdict(load: &Load, goal: &Goal) -> Verdict {
     if carried(load, goal) * 2 > load.trials.len() { Verdict::Carried } else { Verdict::Lost }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 #[cfg(test)]

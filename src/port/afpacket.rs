@@ -110,7 +110,7 @@ impl AfPacket {
                 Content::Lost(reason) => Err(reason),
             };
             match taken {
-                Ok(Some(frame)) => self.hand_out(frame, pool, into),
+                Ok(Some(frame)) => self.stats.hand_out(frame, pool, into),
                 Ok(None) => {}
                 Err(DropReason::NoBuffer) => return,
                 Err(reason) => self.stats.drop_one(reason),
@@ -158,21 +158,6 @@ impl AfPacket {
     /// A device that went down leaves an error in the socket, which is reported once before the frames.
     fn receive_queued(&self, header: &mut [u8], room: &mut [u8]) -> io::Result<usize> {
         self.ring.receive_queued(header, room).or_else(|_| self.ring.receive_queued(header, room))
-    }
-
-    fn hand_out(&mut self, frame: Frame, pool: &mut FramePool, into: &mut Batch) {
-        let len = frame.len() as u64;
-        match into.push(frame) {
-            Ok(()) => {
-                self.stats.rx_frames += 1;
-                self.stats.rx_bytes += len;
-            }
-            Err(frame) => {
-                // Callers look for room first; if one day they do not, it is counted and not lost.
-                self.stats.drop_one(DropReason::NoBuffer);
-                pool.free(frame);
-            }
-        }
     }
 
     fn release_rx(&mut self) {

@@ -215,6 +215,21 @@ impl PortStats {
         self.drops[reason.index()] += 1;
     }
 
+    /// Hands a received frame out and counts it. Callers look for room first; if one day they do not, it is counted and not lost.
+    fn hand_out(&mut self, frame: Frame, pool: &mut FramePool, into: &mut Batch) {
+        let len = frame.len() as u64;
+        match into.push(frame) {
+            Ok(()) => {
+                self.rx_frames += 1;
+                self.rx_bytes += len;
+            }
+            Err(frame) => {
+                self.drop_one(DropReason::NoBuffer);
+                pool.free(frame);
+            }
+        }
+    }
+
     /// Frames lost for a reason.
     #[must_use]
     pub const fn dropped(&self, reason: DropReason) -> u64 {

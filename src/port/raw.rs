@@ -148,22 +148,8 @@ impl Raw {
                 }
             };
             match result {
-                Ok(frame) => self.hand_out(frame, pool, into),
+                Ok(frame) => self.stats.hand_out(frame, pool, into),
                 Err(reason) => self.stats.drop_one(reason),
-            }
-        }
-    }
-
-    fn hand_out(&mut self, frame: Frame, pool: &mut FramePool, into: &mut Batch) {
-        let len = frame.len() as u64;
-        match into.push(frame) {
-            Ok(()) => {
-                self.stats.rx_frames += 1;
-                self.stats.rx_bytes += len;
-            }
-            Err(frame) => {
-                self.stats.drop_one(DropReason::NoBuffer);
-                pool.free(frame);
             }
         }
     }

@@ -69,7 +69,7 @@ impl Tap {
                     match taken {
                         Ok(frame) => {
                             long += usize::from(frame.len() > pool.chunk_len());
-                            self.hand_out(frame, pool, into);
+                            self.stats.hand_out(frame, pool, into);
                         }
                         Err(reason) => self.stats.drop_one(reason),
                     }
@@ -84,20 +84,6 @@ impl Tap {
                         Some(_) | None => return,
                     }
                 }
-            }
-        }
-    }
-
-    fn hand_out(&mut self, frame: Frame, pool: &mut FramePool, into: &mut Batch) {
-        let len = frame.len() as u64;
-        match into.push(frame) {
-            Ok(()) => {
-                self.stats.rx_frames += 1;
-                self.stats.rx_bytes += len;
-            }
-            Err(frame) => {
-                self.stats.drop_one(DropReason::NoBuffer);
-                pool.free(frame);
             }
         }
     }
