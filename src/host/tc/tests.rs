@@ -4,13 +4,13 @@ use proptest::prelude::*;
 
 use super::attr::{Attrs, Put};
 use super::{
-    Basic, Chain, Common, Filter, Flower, Fw, Links, Node, Place, Qdisc, SHARED_BLOCK, decode_chain, decode_filter,
-    decode_qdisc, ematch, encode_chain, encode_filter, encode_qdisc, meta,
+    Basic, BoundAction, Chain, Common, Filter, Flower, Fw, Links, Node, PARENT_INGRESS, Place, Qdisc, SHARED_BLOCK,
+    decode_chain, decode_filter, decode_qdisc, ematch, encode_chain, encode_filter, encode_qdisc, meta,
 };
 use crate::rules::arbitrary;
 use crate::rules::flower::FlowerVlan;
-use crate::rules::{EmatchAsk, EmatchTerm, EmatchThen};
-use crate::types::{DeviceId, DeviceKey, ethertype};
+use crate::rules::{Action, Control, EmatchAsk, EmatchTerm, EmatchThen, Pedit};
+use crate::types::{DeviceId, DeviceKey, PeditHeader, PeditKey, ethertype};
 
 fn links() -> Links {
     Links { list: vec![(1, DeviceKey::local("lo")), (7, DeviceKey::local("eth0"))] }
@@ -170,4 +170,45 @@ fn what_flower_compares_and_viscum_has_not_is_named() {
         let Node::Other(lacking) = decode_filter(&put.0, &links()).unwrap().node else { panic!("{name} is read") };
         assert!(lacking.0.contains(name), "{lacking}");
     }
+}
+
+#[test]
+fn more_actions_than_a_message_holds_are_refused_by_name() {
+    let key = PeditKey {
+        header: PeditHeader::Network,
+        add: false,
+        value: 1,
+        mask: 0,
+        offset: 0,
+        at: 0,
+        offmask: 0,
+        shift: 0,
+    };
+    let pedit = Pedit { keys: vec![key; 100], extended: false, control: Control::Pipe };
+    let action = BoundAction {
+        kind: "pedit".to_owned(),
+        index: 0,
+        refs: 0,
+        binds: 0,
+        cookie: None,
+        hw_stats: None,
+        flags: 0,
+        what: Ok(Action::Pedit(pedit)),
+    };
+    let filter = |count| Filter {
+        place: Place {
+            device: DeviceId(0),
+            parent: PARENT_INGRESS,
+            chain: 0,
+            prio: 1,
+            protocol: ethertype::ALL,
+            kind: "matchall".to_owned(),
+            handle: 1,
+        },
+        node: Node::Matchall(Common { actions: vec![action.clone(); count], ..Common::default() }),
+    };
+    let links = Links { list: vec![(7, DeviceKey::local("d0"))] };
+    assert!(encode_filter(&filter(10), &links).is_ok());
+    let error = encode_filter(&filter(32), &links).unwrap_err();
+    assert!(error.0.contains("a list of 32 actions"), "{error}");
 }

@@ -123,11 +123,20 @@ fn structure<'a>(
     }
 }
 
+/// What fits into an attribute (64 KiB) together with all else that a filter has.
+const LIST_LEN_MAX: usize = 48 * 1024;
+
 /// A list of actions as attributes numbered from 1.
 pub(super) fn encode_list(actions: &[BoundAction], links: &Links) -> Result<Put, Lacking> {
     let mut list = Put::default();
     for (order, action) in (1..).zip(actions) {
         list.nest(order, &encode(action, links)?);
+        if list.0.len() > LIST_LEN_MAX {
+            let count = actions.len();
+            return Err(Lacking(format!(
+                "a list of {count} actions that is longer than a message to the kernel can be"
+            )));
+        }
     }
     Ok(list)
 }
