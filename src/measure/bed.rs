@@ -6,10 +6,15 @@
 //!  gen0 198.18.0.1 ─────────────── eth0      BENCH_VETH ───────────── sink0 198.18.0.2
 //! ```
 
-use super::MeasureError;
+use std::sync::Arc;
+
 use super::frames::Ends;
+use super::programs::load;
+use super::{MeasureError, code};
 use crate::host;
+use crate::host::netns::in_namespace;
 use crate::lab::shell::{run, try_run};
+use crate::sys::bpf::{Kind, Link, Mode, Program};
 use crate::types::{DeviceKey, MacAddr};
 
 /// Names of all our namespaces start with this.
@@ -41,9 +46,30 @@ pub struct Bed {
     pub sink_ifindex: u32,
     /// MACs and addresses of sender and receiver.
     pub ends: Ends,
+    /// A program at the far end in whose place sinks come and go.
+    pub seat: Option<Arc<Seat>>,
+}
+
+/// A link at the far end with a program that passes everything. A veth takes redirected frames only if there is a program at its other end:
+/// a forwarder in XDP would put one there itself, and a sink in XDP found no place.
+#[derive(Debug)]
+pub struct Seat {
+    pub(super) link: Link,
+    pub(super) pass: Program,
 }
 
 impl Bed {
+    /// Puts a program at the far end, to be replaced by sinks.
+    ///
+    /// # Errors
+    /// [`MeasureError::Program`].
+    pub fn take_seat(&mut self) -> Result<(), MeasureError> {
+        let pass = load(Kind::Xdp, "pass", &code::pass(), &[])?;
+        let link = in_namespace(Some(&self.to()), || Link::xdp(&pass, self.sink_ifindex, Mode::Native))??;
+        self.seat = Some(Arc::new(Seat { link, pass }));
+        Ok(())
+    }
+
     /// Makes the bed of path number `number`; what an earlier one of this number left is removed first.
     ///
     /// # Errors
@@ -60,6 +86,7 @@ impl Bed {
             out_ifindex: 0,
             generator_ifindex: 0,
             sink_ifindex: 0,
+            seat: None,
             ends: Ends { from: generator, to: sink, source: FROM, destination: TO },
         };
         for netns in [&name, &from, &to] {

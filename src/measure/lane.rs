@@ -121,7 +121,10 @@ impl Lane {
     /// # Errors
     /// [`MeasureError`]: the path cannot run here, and why.
     pub fn start(path: Path, number: usize, mtu: u32, filters: usize) -> Result<Self, MeasureError> {
-        let bed = Bed::make(number, mtu)?;
+        let mut bed = Bed::make(number, mtu)?;
+        if matches!(path, Path::Viscum(Mode::Xdp, _)) {
+            bed.take_seat()?;
+        }
         let mut lane = Self { path, bed, forwarder: None };
         lane.forwarder = Some(lane.forwarder(number, filters)?);
         lane.go(false);

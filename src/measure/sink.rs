@@ -1,14 +1,16 @@
 //! The sink: a program at the far end that counts what arrives, in which order and how old, and drops it.
 
+use std::sync::Arc;
+
 use hdrhistogram::Histogram;
 
 use super::MeasureError;
-use super::bed::Bed;
+use super::bed::{Bed, Seat};
 use super::code::{self, COUNT_ENTRIES, DUPLICATES, FLOW_WORDS, FRAMES, LATE, REORDERED, TIMES};
 use super::programs::load;
 use super::times::{BUCKETS, histogram, middle};
 use crate::host::netns::in_namespace;
-use crate::sys::bpf::{Error, Kind, Link, Mode, WordsMap};
+use crate::sys::bpf::{Kind, Link, Mode, WordsMap};
 
 /// Where frames end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -40,25 +42,31 @@ pub struct Arrived {
 pub struct Sink {
     counts: WordsMap,
     _flows: WordsMap,
-    _link: Link,
+    _place: Place,
+}
+
+/// How it hangs at the far end; it goes when this is dropped.
+#[derive(Debug)]
+enum Place {
+    Own(#[expect(dead_code, reason = "held until the sink goes")] Link),
+    Seat(Arc<Seat>),
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Self::Seat(seat) = self {
+            // If that fails the device is gone, and with it everything there.
+            let _gone = seat.link.update(&seat.pass);
+        }
+    }
 }
 
 impl Sink {
-    /// Attaches a sink whose counts are zero. Where the path has a program of its own at the far end already (`--mode xdp` puts one
-    /// there that passes everything), a sink in XDP goes behind it, to the ingress hook.
+    /// Attaches a sink whose counts are zero; one in XDP takes the [`Seat`] of the bed, if it has one.
     ///
     /// # Errors
     /// [`MeasureError::Program`].
     pub fn attach(bed: &Bed, kind: SinkKind, flows: u32) -> Result<Self, MeasureError> {
-        match (Self::attach_at(bed, kind, flows), kind) {
-            (Err(MeasureError::Program(Error::Busy { .. })), SinkKind::Xdp) => {
-                Self::attach_at(bed, SinkKind::Stack, flows)
-            }
-            (result, _) => result,
-        }
-    }
-
-    fn attach_at(bed: &Bed, kind: SinkKind, flows: u32) -> Result<Self, MeasureError> {
         let counts = WordsMap::new(c"viscum_arrived", 1, COUNT_ENTRIES)?;
         let memory = WordsMap::new(c"viscum_flows", FLOW_WORDS, flows)?;
         let program_kind = match kind {
@@ -68,11 +76,17 @@ impl Sink {
         let text = code::sink(program_kind, flows);
         let maps = [(code::COUNTS, counts.map()), (code::FLOWS, memory.map())];
         let program = load(program_kind, "sink", &text, &maps)?;
-        let link = in_namespace(Some(&bed.to()), || match kind {
-            SinkKind::Xdp => Link::xdp(&program, bed.sink_ifindex, Mode::Native),
-            SinkKind::Stack => Link::tcx_ingress(&program, bed.sink_ifindex),
-        })??;
-        Ok(Self { counts, _flows: memory, _link: link })
+        let place = match (kind, &bed.seat) {
+            (SinkKind::Xdp, Some(seat)) => {
+                seat.link.update(&program)?;
+                Place::Seat(Arc::clone(seat))
+            }
+            (SinkKind::Xdp | SinkKind::Stack, _) => Place::Own(in_namespace(Some(&bed.to()), || match kind {
+                SinkKind::Xdp => Link::xdp(&program, bed.sink_ifindex, Mode::Native),
+                SinkKind::Stack => Link::tcx_ingress(&program, bed.sink_ifindex),
+            })??),
+        };
+        Ok(Self { counts, _flows: memory, _place: place })
     }
 
     /// Frames so far.
