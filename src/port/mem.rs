@@ -13,6 +13,8 @@ pub struct Mem {
     /// With the stamps of their receipt.
     incoming: VecDeque<(i64, Vec<u8>, Offload)>,
     outgoing: VecDeque<Vec<u8>>,
+    /// Buffers of frames that were received, for those that are transmitted.
+    spare: Vec<Vec<u8>>,
     stats: PortStats,
     open: bool,
 }
@@ -21,7 +23,14 @@ impl Mem {
     /// An empty one. It holds up to [`RING_LEN_DEFAULT`] transmitted frames, then it is full.
     #[must_use]
     pub fn new() -> Self {
-        Self { incoming: VecDeque::new(), outgoing: VecDeque::new(), stats: PortStats::default(), open: true }
+        let len = RING_LEN_DEFAULT as usize;
+        Self {
+            incoming: VecDeque::new(),
+            outgoing: VecDeque::with_capacity(len),
+            spare: Vec::with_capacity(len),
+            stats: PortStats::default(),
+            open: true,
+        }
     }
 
     /// Adds a frame to be received.
@@ -53,6 +62,9 @@ impl Mem {
                     self.stats.rx_frames += 1;
                     self.stats.rx_bytes += bytes.len() as u64;
                     into.push(frame).expect("the batch is not full: looked above");
+                    if self.spare.len() < self.spare.capacity() {
+                        self.spare.push(bytes);
+                    }
                 }
                 Err(reason) => self.stats.drop_one(reason),
             }
@@ -78,7 +90,10 @@ impl Mem {
                 Ok(frame) => {
                     self.stats.tx_frames += 1;
                     self.stats.tx_bytes += frame.len() as u64;
-                    self.outgoing.push_back(pool.data(&frame).to_vec());
+                    let mut bytes = self.spare.pop().unwrap_or_default();
+                    bytes.clear();
+                    bytes.extend_from_slice(pool.data(&frame));
+                    self.outgoing.push_back(bytes);
                     pool.free(frame);
                 }
                 Err(lost) => self.stats.drops[lost.reason.index()] += lost.frames as u64,

@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+#[cfg(test)]
+pub mod counted;
 pub mod ethtool;
 pub mod mmap;
 pub mod packet;

@@ -18,6 +18,7 @@ use crate::plan::Plan;
 use crate::port::pcap::PcapReader;
 use crate::port::{Batch, FramePool, Mem, PoolConfig, Port};
 use crate::rules::{ActionWord, CounterSource, Ruleset};
+use crate::sys::counted::allocations;
 use crate::tc::{AnyDevice, load};
 use crate::types::{DeviceKey, Direction, DropReason, Gso, GsoKind, MacAddr, Offload};
 use crate::wire::checksum;
@@ -181,6 +182,24 @@ fn the_golden_frames_leave_the_worker_as_they_leave_the_kernel() {
         }
         assert!(sent == expected, "{}: {} frames, the kernel sent {}", case.display(), sent.len(), expected.len());
     }
+}
+
+#[test]
+fn a_round_allocates_nothing() {
+    let mut bench = Bench::new(TAKE_7, &["a", "b"], OnPass::KernelHasIt);
+    let mut allocated = Vec::new();
+    for _ in 0..3 {
+        for n in 0..64 {
+            let port = if n % 2 == 0 { 7 } else { 9 };
+            bench.mem("a").push(&udp(port));
+            bench.mem("b").push(&udp(port));
+        }
+        allocated.push(allocations(|| assert!(bench.engine.step(&bench.rules))));
+        assert_eq!(std::iter::from_fn(|| bench.mem("b").pop()).count(), 32);
+        bench.balance();
+    }
+    // In the first round a port in memory makes its buffers.
+    assert_eq!(allocated, [32, 0, 0]);
 }
 
 #[test]
