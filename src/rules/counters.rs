@@ -131,22 +131,23 @@ impl Counters {
     /// Adds what another set of counters of the same ruleset (or an older one) counted. Of the times, the first and the last stay.
     pub fn merge(&mut self, from: &dyn CounterSource, ruleset: &Ruleset) {
         self.words.resize(self.words.len().max(ruleset.counter_words as usize), 0);
-        let mut node = |base: u32, words: u32| {
-            for word in base..base + words {
-                self.words[word as usize] += from.word(word);
-            }
-        };
+        let mut nodes: Vec<(u32, u32)> = Vec::new();
         for (_, _, filter) in ruleset.filters() {
             match &filter.classifier {
-                Classifier::U32(nodes) => nodes.iter().for_each(|n| node(n.counters, n.words())),
-                Classifier::Flower(rules) => rules.iter().for_each(|r| node(r.counters, NodeWord::len(0))),
-                Classifier::Matchall(rule) => rule.iter().for_each(|r| node(r.counters, NodeWord::len(0))),
-                Classifier::Fw(fw) => fw.rules().iter().for_each(|r| node(r.counters, NodeWord::len(0))),
-                Classifier::Basic(rules) => rules.iter().for_each(|r| node(r.counters, NodeWord::len(0))),
+                Classifier::U32(list) => nodes.extend(list.iter().map(|n| (n.counters, n.words()))),
+                Classifier::Flower(list) => nodes.extend(list.iter().map(|r| (r.counters, NodeWord::len(0)))),
+                Classifier::Matchall(rule) => nodes.extend(rule.iter().map(|r| (r.counters, NodeWord::len(0)))),
+                Classifier::Fw(fw) => nodes.extend(fw.rules().iter().map(|r| (r.counters, NodeWord::len(0)))),
+                Classifier::Basic(list) => nodes.extend(list.iter().map(|r| (r.counters, NodeWord::len(0)))),
             }
         }
-        for nodes in ruleset.u32_tables.iter().flat_map(|t| &t.buckets) {
-            nodes.iter().for_each(|n| node(n.counters, n.words()));
+        let tables = ruleset.u32_tables.iter().flat_map(|t| &t.buckets).flatten();
+        nodes.extend(tables.map(|n| (n.counters, n.words())));
+        // A filter of a shared block stands at every hook that has the block, and counts in one place.
+        nodes.sort_unstable();
+        nodes.dedup();
+        for word in nodes.into_iter().flat_map(|(base, words)| base..base + words) {
+            self.words[word as usize] += from.word(word);
         }
         for action in &ruleset.actions {
             self.merge_action(from, action.counters);

@@ -32,6 +32,21 @@ fn list(store: &Store, what: &str) -> String {
 const QDISC: &str = "tc qdisc add dev eth0 ingress";
 
 #[test]
+fn what_a_filter_of_a_block_on_two_devices_counted_is_added_once() {
+    let ruleset = store(&[
+        "tc qdisc add dev a ingress_block 1 ingress",
+        "tc qdisc add dev b ingress_block 1 ingress",
+        "tc filter add block 1 protocol ip prio 1 u32 match u8 0 0 at 0 action drop",
+        "tc filter add block 1 protocol ip prio 2 flower ip_proto udp action drop",
+    ])
+    .ruleset();
+    let mut all = Counters::new(ruleset.counter_words);
+    let counted = Counters { words: vec![1; all.words.len()], ..Counters::default() };
+    all.merge(&counted, &ruleset);
+    assert_eq!(all.words, counted.words);
+}
+
+#[test]
 fn a_refused_filter_leaves_the_state_untouched() {
     let mut s = store(&[QDISC, "tc filter add dev eth0 parent ffff: prio 1 protocol ip matchall action pass"]);
     let before = list(&s, "dev eth0 parent ffff:");
