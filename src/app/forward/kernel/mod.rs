@@ -79,6 +79,10 @@ pub fn missing_kinds(ruleset: &Ruleset, device: Option<DeviceId>) -> Result<Vec<
         wanted
             .extend(ruleset.filter_actions(filter).into_iter().map(|id| ("action", ruleset.action(id).action.kind())));
     }
+    // Tables that nothing links to yet are made as well.
+    let tables = ruleset.u32_tables.iter().filter(|t| device.is_none_or(|d| d == t.device));
+    let nodes = tables.flat_map(|t| &t.buckets).flatten();
+    wanted.extend(nodes.flat_map(|n| &n.actions).map(|id| ("action", ruleset.action(*id).action.kind())));
     wanted.sort_unstable();
     wanted.dedup();
     let has = kinds()?;
