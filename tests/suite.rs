@@ -6,6 +6,7 @@ mod bench;
 mod cli;
 mod differential;
 mod errors;
+mod everymode;
 mod faults;
 mod forward;
 mod fuzz;

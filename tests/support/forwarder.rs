@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use viscum::host::netns::in_namespace;
 
 /// The program under test.
 pub const VISCUM: &str = env!("CARGO_BIN_EXE_viscum");
@@ -51,6 +52,11 @@ pub struct Forwarder {
 impl Forwarder {
     /// Starts it and waits until it forwards. A TOML text becomes its `--config`.
     pub fn start(netns: &str, rules: &[&str], config: &str, words: &[&str]) -> Self {
+        Self::try_start(netns, rules, config, words).unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    /// As [`Forwarder::start`]; what it said if it is not ready.
+    pub fn try_start(netns: &str, rules: &[&str], config: &str, words: &[&str]) -> Result<Self, String> {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("control.sock").display().to_string();
         let file = dir.path().join("config.toml");
@@ -76,10 +82,13 @@ impl Forwarder {
                 Ok(line) => {
                     forwarder.started += &format!("{line}\n");
                     if line.starts_with("ready: ") {
-                        return forwarder;
+                        return Ok(forwarder);
                     }
                 }
-                Err(e) => panic!("viscum {all:?} is not ready ({e}):\n{}{}", forwarder.started, forwarder.errors()),
+                Err(e) => {
+                    let errors = forwarder.errors();
+                    return Err(format!("viscum {all:?} is not ready ({e}):\n{}{errors}", forwarder.started));
+                }
             }
         }
     }
@@ -101,6 +110,13 @@ impl Forwarder {
         let output = command(None, words).args(["--socket", &self.socket()]).output().unwrap();
         assert!(output.status.success(), "viscum {words:?}: {}", text(&output.stderr));
         text(&output.stdout)
+    }
+
+    /// The same from a namespace, whatever the answer.
+    pub fn ask_from(&self, netns: &str, words: &[&str]) -> Output {
+        let socket = self.socket();
+        let ask = || command(None, words).env("VISCUM_SOCKET", &socket).output().unwrap();
+        in_namespace(Some(netns), ask).unwrap()
     }
 
     pub fn status(&self) -> Value {
