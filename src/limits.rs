@@ -65,7 +65,7 @@ pub const CROSSING_LEN: usize = 1024;
 pub const FILTER_TERMS_MAX: usize = 128;
 /// How deep parentheses and `not` nest in such a filter.
 pub const FILTER_DEPTH_MAX: usize = 32;
-/// Traces and captures that may look at one forwarder at the same time.
+/// Traces, captures and latencies that may look at one forwarder at the same time.
 pub const TAPS_MAX: usize = 8;
 /// Copies of frames that may wait for one trace or capture.
 pub const TAP_LEN_MAX: usize = 4096;
@@ -73,6 +73,10 @@ pub const TAP_LEN_MAX: usize = 4096;
 pub const TAP_BYTES_MAX: usize = 32 << 20;
 /// Copies that always find room.
 pub const TAP_LEN_MIN: usize = 256;
+/// Times of frames that may wait for one `latency`.
+pub const TIMES_LEN_MAX: usize = 1 << 16;
+/// Frames whose times one worker notes in one round over its ports.
+pub const TIMES_PER_ROUND_MAX: usize = 4096;
 
 const _: () = assert!(BURST_LEN <= RING_LEN_MIN as usize, "a burst must fit into the smallest ring");
 const _: () = assert!(RING_LEN_MIN.is_power_of_two() && RING_LEN_MAX.is_power_of_two());
@@ -81,4 +85,6 @@ const _: () = assert!(RING_LEN_MIN <= RING_LEN_DEFAULT && RING_LEN_DEFAULT <= RI
 const _: () = assert!(TAGGED_FRAME_LEN_MIN >= ETHERNET_LEN + VLAN_TAG_LEN);
 const _: () = assert!(NETWORK_OFFSET_MAX <= FRAME_HEADROOM + ETHERNET_LEN - VLAN_TAG_LEN, "room for the last tag too");
 const _: () = assert!(CROSSING_LEN >= BURST_LEN);
+const _: () = assert!(TAPS_MAX <= u8::BITS as usize, "who wants a frame's time is a bit of a byte");
+const _: () = assert!(TIMES_PER_ROUND_MAX >= BURST_LEN && TIMES_PER_ROUND_MAX <= TIMES_LEN_MAX);
 const _: () = assert!(TAP_LEN_MIN >= BURST_LEN && TAP_LEN_MIN <= TAP_LEN_MAX);

@@ -57,6 +57,9 @@ pub fn status(status: &Status, json: bool) -> String {
     }
     let mut text = String::new();
     push(&mut text, format_args!("pid {}, up {:.1} s", status.pid, status.uptime_ms as f64 / 1000.0));
+    if status.watching > 0 {
+        push(&mut text, format_args!("watched by {} (trace, capture, latency)", status.watching));
+    }
     for device in &status.devices {
         let down = if device.up { "" } else { ", DOWN" };
         push(&mut text, format_args!("{}: {}, {} queue(s){down}", device.device, device.mode, device.queues));

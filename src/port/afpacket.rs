@@ -80,6 +80,10 @@ impl AfPacket {
 
     /// As `Port::receive`. Without a free chunk it leaves frames in the ring, where nothing is lost until that is full.
     pub fn receive(&mut self, pool: &mut FramePool, until: i64, into: &mut Batch) {
+        if into.keeps_stamps() { self.take::<true>(pool, until, into) } else { self.take::<false>(pool, until, into) }
+    }
+
+    fn take<const STAMPED: bool>(&mut self, pool: &mut FramePool, until: i64, into: &mut Batch) {
         let slot_count = self.ring.rx_slot_count();
         if slot_count == 0 || !self.open {
             return;
@@ -96,7 +100,8 @@ impl AfPacket {
                 }
                 return;
             };
-            if slot.header.stamp_ns() > until {
+            let stamp = slot.header.stamp_ns();
+            if stamp > until {
                 return;
             }
             let taken = match afpacket_rx::content(&slot) {
@@ -110,7 +115,12 @@ impl AfPacket {
                 Content::Lost(reason) => Err(reason),
             };
             match taken {
-                Ok(Some(frame)) => self.stats.hand_out(frame, pool, into),
+                Ok(Some(frame)) => {
+                    self.stats.hand_out(frame, pool, into);
+                    if STAMPED {
+                        into.stamp_last(stamp);
+                    }
+                }
                 Ok(None) => {}
                 Err(DropReason::NoBuffer) => return,
                 Err(reason) => self.stats.drop_one(reason),

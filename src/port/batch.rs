@@ -11,13 +11,16 @@ pub struct Batch {
     frames: [Option<Frame>; BURST_LEN],
     head: usize,
     len: usize,
+    /// By place: when the frame was received, in ns since 1970; 0: nobody stamped it. Kept only while somebody wants that.
+    stamps: [i64; BURST_LEN],
+    stamped: bool,
 }
 
 impl Batch {
     /// An empty one. It never allocates.
     #[must_use]
     pub const fn new() -> Self {
-        Self { frames: [const { None }; BURST_LEN], head: 0, len: 0 }
+        Self { frames: [const { None }; BURST_LEN], head: 0, len: 0, stamps: [0; BURST_LEN], stamped: false }
     }
 
     /// Appends a frame.
@@ -42,6 +45,33 @@ impl Batch {
         self.head = (self.head + 1) % BURST_LEN;
         self.len -= 1;
         frame
+    }
+
+    /// Whether ports that know when a frame was received are to say so.
+    pub const fn keep_stamps(&mut self, wanted: bool) {
+        self.stamped = wanted;
+    }
+
+    /// See [`Batch::keep_stamps`].
+    #[must_use]
+    pub const fn keeps_stamps(&self) -> bool {
+        self.stamped
+    }
+
+    /// Stamps the frame that was pushed last.
+    pub(super) const fn stamp_last(&mut self, stamp_ns: i64) {
+        self.stamps[(self.head + self.len + BURST_LEN - 1) % BURST_LEN] = stamp_ns;
+    }
+
+    /// To be called before a port that may stamp nothing: no stamp of before is taken for one of its frames.
+    pub const fn forget_stamps(&mut self) {
+        self.stamps = [0; BURST_LEN];
+    }
+
+    /// When the frame was received that [`Batch::pop`] gives next, in ns since 1970; 0: nobody knows.
+    #[must_use]
+    pub const fn next_stamp(&self) -> i64 {
+        self.stamps[self.head]
     }
 
     /// Frames in it.

@@ -55,7 +55,7 @@ impl Mem {
 
     pub(super) fn receive(&mut self, pool: &mut FramePool, until: i64, into: &mut Batch) {
         while !into.is_full() && self.incoming.front().is_some_and(|(stamp, ..)| *stamp <= until) {
-            let Some((_, bytes, offload)) = self.incoming.pop_front() else { return };
+            let Some((stamp, bytes, offload)) = self.incoming.pop_front() else { return };
             match pool.alloc_copy(&bytes) {
                 Ok(mut frame) => {
                     frame.offload = offload;
@@ -64,6 +64,9 @@ impl Mem {
                     into.push(frame).expect("the batch is not full: looked above");
                     if self.spare.len() < self.spare.capacity() {
                         self.spare.push(bytes);
+                    }
+                    if into.keeps_stamps() {
+                        into.stamp_last(stamp);
                     }
                 }
                 Err(reason) => self.stats.drop_one(reason),

@@ -148,7 +148,12 @@ impl Raw {
                 }
             };
             match result {
-                Ok(frame) => self.stats.hand_out(frame, pool, into),
+                Ok(frame) => {
+                    self.stats.hand_out(frame, pool, into);
+                    if into.keeps_stamps() {
+                        into.stamp_last(seen.stamp_ns);
+                    }
+                }
                 Err(reason) => self.stats.drop_one(reason),
             }
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crossbeam::queue::ArrayQueue;
 use nix::sys::eventfd::EventFd;
 
+use super::timing::Since;
 use crate::types::DropReason;
 
 /// A frame on its way to another worker's port.
@@ -13,6 +14,8 @@ use crate::types::DropReason;
 pub struct Crossed {
     /// The port, as the receiving worker counts.
     pub port: usize,
+    /// When it was received, if somebody wants to know how long it stays.
+    pub since: Since,
     bytes: Box<[u8]>,
     len: usize,
 }
@@ -53,14 +56,14 @@ impl Crossing {
     ///
     /// # Errors
     /// [`DropReason::CrossingFull`] or [`DropReason::TooLong`]; nothing was put in.
-    pub fn send(&self, port: usize, frame: &[u8]) -> Result<(), DropReason> {
+    pub fn send(&self, port: usize, frame: &[u8], since: Since) -> Result<(), DropReason> {
         let Some(mut bytes) = self.free.pop() else { return Err(DropReason::CrossingFull) };
         if frame.len() > bytes.len() {
             self.recycle(bytes);
             return Err(DropReason::TooLong);
         }
         bytes[..frame.len()].copy_from_slice(frame);
-        match self.waiting.push(Crossed { port, bytes, len: frame.len() }) {
+        match self.waiting.push(Crossed { port, since, bytes, len: frame.len() }) {
             Ok(()) => {
                 if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
                     // An eventfd that cannot take one more is readable: the owner wakes up anyway.
@@ -128,26 +131,26 @@ mod tests {
     fn a_sleeping_owner_is_woken_and_one_that_is_awake_is_left_alone() {
         let wake = bell();
         let crossing = Crossing::new(4, 8, Arc::clone(&wake));
-        crossing.send(0, &[0; 8]).unwrap();
+        crossing.send(0, &[0; 8], Since::NOBODY).unwrap();
         assert!(wake.read().is_err() && !crossing.may_sleep(), "a frame waits");
         crossing.awake();
         crossing.done(crossing.receive().unwrap());
         assert!(crossing.may_sleep());
-        crossing.send(0, &[0; 8]).unwrap();
+        crossing.send(0, &[0; 8], Since::NOBODY).unwrap();
         assert_eq!(wake.read(), Ok(1));
     }
 
     #[test]
     fn frames_cross_in_order_and_a_full_box_says_so() {
         let crossing = Crossing::new(2, 64, bell());
-        crossing.send(1, &[1; 60]).unwrap();
-        crossing.send(3, &[2; 64]).unwrap();
-        assert_eq!(crossing.send(0, &[3; 60]), Err(DropReason::CrossingFull));
+        crossing.send(1, &[1; 60], Since::NOBODY).unwrap();
+        crossing.send(3, &[2; 64], Since::NOBODY).unwrap();
+        assert_eq!(crossing.send(0, &[3; 60], Since::NOBODY), Err(DropReason::CrossingFull));
         let first = crossing.receive().unwrap();
         assert_eq!((first.port, first.frame()), (1, &[1; 60][..]));
         crossing.done(first);
-        assert_eq!(crossing.send(0, &[3; 65]), Err(DropReason::TooLong));
-        crossing.send(0, &[3; 8]).unwrap();
+        assert_eq!(crossing.send(0, &[3; 65], Since::NOBODY), Err(DropReason::TooLong));
+        crossing.send(0, &[3; 8], Since::NOBODY).unwrap();
         let second = crossing.receive().unwrap();
         assert_eq!((second.port, second.frame().len()), (3, 64));
         crossing.done(second);
@@ -164,7 +167,9 @@ mod tests {
             let senders: Vec<_> = (0..3)
                 .map(|n| {
                     let crossing = crossing.clone();
-                    scope.spawn(move || (0..1000).filter(|_| crossing.send(n, &[n as u8; 8]).is_ok()).count())
+                    scope.spawn(move || {
+                        (0..1000).filter(|_| crossing.send(n, &[n as u8; 8], Since::NOBODY).is_ok()).count()
+                    })
                 })
                 .collect();
             let mut received = 0;

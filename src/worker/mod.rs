@@ -1,5 +1,6 @@
 //! The threads that forward: one per queue, pinned, both directions, in bursts. They parse no text and open no device.
 
+mod across;
 mod buckets;
 pub mod cells;
 mod classify;
@@ -16,6 +17,7 @@ mod step;
 mod taps;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 pub use buckets::AllTokens;
 pub use cells::{Cells, PortCells, WorkerCells};
@@ -24,4 +26,5 @@ pub use generation::{Egress, Generation, Lane, OnPass};
 pub use pool::{Last, Pool, PortRef, Worker, WorkerError};
 pub use run::{Ended, Idle, Shared};
 pub use seam::Seam;
-pub use taps::{Fate, Record, Tap, Taps, Watch};
+pub use taps::{Fate, Record, Sight, Tap, Taps, Watch};
+pub use timing::Timing;

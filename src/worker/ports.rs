@@ -107,6 +107,16 @@ impl Ports {
         }
     }
 
+    /// As [`Ports::flush`]; `flushed` is told each port when it was.
+    pub fn flush_each(&mut self, mut flushed: impl FnMut(usize)) {
+        for at in 0..self.slots.len() {
+            if let Some((slot, pool)) = self.with_pool(at) {
+                slot.port.flush(pool);
+                flushed(at);
+            }
+        }
+    }
+
     /// Tells what every port did by itself to whoever asks.
     pub fn publish(&mut self) {
         for slot in self.slots.iter_mut().flatten() {

@@ -89,7 +89,9 @@ pub(super) fn run(mut engine: Engine, shared: &Shared, letters: &Receiver<Letter
     loop {
         engine.now_ns = monotonic_ns();
         engine.now_ms = engine.now_ns as u64 / 1_000_000;
-        engine.taps.look(&shared.taps);
+        if engine.taps.look(&shared.taps) {
+            engine.batch.keep_stamps(engine.taps.timer.is_on());
+        }
         let worked = engine.step(&rules);
         take_new_rules(&mut rules, shared, engine.has_backlog);
         if shared.mail.load(Ordering::Acquire) && shared.mail.swap(false, Ordering::AcqRel) {

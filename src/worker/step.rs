@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cells::{PortCells, WorkerCells, bump};
-use super::crossing::{Crossed, Crossing};
+use super::crossing::Crossing;
 use super::generation::{Egress, Generation, Lane, OnPass};
 use super::mail::Leaving;
 use super::ports::Ports;
@@ -62,19 +62,36 @@ impl Engine {
         self.has_backlog = false;
         for port in 0..self.ports.len() {
             let Some(lane) = rules.current.lane(port) else { continue };
+            if TAPPED {
+                self.taps.timer.burst(&mut self.batch);
+            }
             let Some((bank, decided)) = self.receive(rules, port, lane) else { continue };
             worked |= !self.batch.is_empty();
             self.has_backlog |= self.batch.is_full() || decided != Decided::Now;
-            while let Some(frame) = self.batch.pop() {
+            loop {
+                if TAPPED {
+                    self.taps.timer.begin(port, self.batch.next_stamp());
+                }
+                let Some(frame) = self.batch.pop() else { break };
                 self.forward::<TAPPED>(rules, lane, Came { port, bank }, decided, frame);
             }
         }
-        self.ports.flush();
+        self.flush::<TAPPED>();
         bump(&self.cells.rounds, 1);
         if worked {
             bump(&self.cells.busy_rounds, 1);
         }
         worked
+    }
+
+    /// Makes the kernel send what the ports were handed.
+    pub(super) fn flush<const TAPPED: bool>(&mut self) {
+        if !TAPPED || !self.taps.timer.has_handed() {
+            return self.ports.flush();
+        }
+        let timer = &mut self.taps.timer;
+        self.ports.flush_each(|port| timer.flushed(port));
+        timer.settle();
     }
 
     /// Takes a burst from a port; the bank that it is in, and who decided about it in the kernel.
@@ -131,6 +148,9 @@ impl Engine {
         self.send_copies::<TAPPED>(generation, came);
         let fate = match verdict {
             Disposition::Transmit { device, overlimits } => {
+                if TAPPED {
+                    self.taps.timer.leave();
+                }
                 match self.transmit::<TAPPED>(generation.egress(device), came, frame) {
                     Ok(()) => Fate::Sent(Some(device)),
                     Err(reason) => {
@@ -182,7 +202,7 @@ impl Engine {
         match egress {
             Egress::Port(port) => self.hand_over::<TAPPED>(port, came, frame),
             Egress::Crossing { worker, port } => {
-                let sent = self.send_across(worker, port, came, frame);
+                let sent = self.send_across::<TAPPED>(worker, port, came, frame);
                 match sent {
                     Ok(()) => bump(&self.counts(came.port).crossed, 1),
                     Err(reason) => self.counts(came.port).drop_one(reason),
@@ -196,26 +216,13 @@ impl Engine {
         }
     }
 
-    /// To another worker, as on the wire. For a super-frame: how it went with the first of its segments that did not go.
-    fn send_across(&mut self, worker: usize, port: usize, came: Came, frame: Frame) -> Result<(), DropReason> {
-        let pool = &mut self.ports.bank(came.bank).pool;
-        let mut sent = Ok(());
-        let mut wire = Wire::of(frame);
-        while let Some(piece) = wire.next(pool) {
-            sent = sent.and(match piece {
-                Ok(piece) => {
-                    let sent = self.crossings[worker].send(port, pool.data(&piece));
-                    pool.free(piece);
-                    sent
-                }
-                Err(lost) => Err(lost.reason),
-            });
-        }
-        sent
-    }
-
     /// To a port of this worker; into its own memory first, if it can send from no other.
-    fn hand_over<const TAPPED: bool>(&mut self, port: usize, came: Came, frame: Frame) -> Result<(), DropReason> {
+    pub(super) fn hand_over<const TAPPED: bool>(
+        &mut self,
+        port: usize,
+        came: Came,
+        frame: Frame,
+    ) -> Result<(), DropReason> {
         let Some((bank, needs_own)) = self.ports.slot(port).map(|s| (s.bank, s.port.needs_own_frames())) else {
             let _told_to_the_caller = self.drop_frame(came, DropReason::TargetDown, frame);
             return Err(DropReason::TargetDown);
@@ -233,6 +240,9 @@ impl Engine {
         bump(if sent.is_ok() { &cells.handed } else { &cells.refused }, 1);
         if TAPPED {
             self.taps.sent(sent);
+            if sent.is_ok() {
+                self.taps.timer.handed(port);
+            }
         }
         sent
     }
@@ -289,50 +299,6 @@ impl Engine {
     /// There is no such port: a frame's port stays until its round is over.
     fn counts(&self, port: usize) -> &PortCells {
         &self.ports.slot(port).expect("a frame's port stays until its round is over").cells
-    }
-
-    /// Frames that other workers left for this one's ports.
-    fn take_crossed<const TAPPED: bool>(&mut self) -> bool {
-        let mut worked = false;
-        for own in 0..=self.old_boxes.len() {
-            for _ in 0..crate::limits::BURST_LEN {
-                // Old boxes first: what is in them came earlier.
-                let Some(crossed) = self.own_box(own).receive() else { break };
-                worked = true;
-                self.cross::<TAPPED>(&crossed);
-                self.own_box(own).done(crossed);
-            }
-        }
-        worked
-    }
-
-    fn own_box(&self, number: usize) -> &Crossing {
-        self.old_boxes.get(number).unwrap_or(&self.crossings[self.index])
-    }
-
-    fn cross<const TAPPED: bool>(&mut self, crossed: &Crossed) {
-        let port = crossed.port;
-        // Ports go only when nobody sends by them any more and the boxes are empty.
-        let Some((slot, pool)) = self.ports.with_pool(port) else { return };
-        bump(&slot.cells.crossed_in, 1);
-        match pool.alloc_copy(crossed.frame()) {
-            Ok(frame) => {
-                let came = Came { port, bank: slot.bank };
-                let _counted = self.hand_over::<TAPPED>(port, came, frame);
-            }
-            Err(reason) => slot.cells.drop_one(reason),
-        }
-    }
-
-    /// Handles all frames that wait in the own boxes.
-    pub fn empty_boxes(&mut self) {
-        for _ in 0..=crate::limits::CROSSING_LEN / crate::limits::BURST_LEN {
-            let any = if self.taps.is_empty() { self.take_crossed::<false>() } else { self.take_crossed::<true>() };
-            if !any {
-                return;
-            }
-            self.ports.flush();
-        }
     }
 }
 

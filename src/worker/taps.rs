@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use crossbeam::queue::ArrayQueue;
 
 use super::clock::monotonic_ns;
+use super::timing::{Timer, Timing};
 use crate::limits::{TAP_BYTES_MAX, TAP_LEN_MAX, TAP_LEN_MIN, TAPS_MAX};
 use crate::types::{DeviceId, DropReason, Offload};
 use crate::wire::{Filter, checksum};
@@ -144,11 +145,49 @@ impl Watch {
     }
 }
 
+/// What somebody wants to see.
+#[derive(Clone, Debug)]
+pub enum Sight {
+    /// Copies of frames.
+    Frames(Arc<Watch>),
+    /// Only how long received frames stay here.
+    Times(Arc<Timing>),
+}
+
+impl Sight {
+    /// Whether it is the same one.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Frames(one), Self::Frames(other)) => Arc::ptr_eq(one, other),
+            (Self::Times(one), Self::Times(other)) => Arc::ptr_eq(one, other),
+            (Self::Frames(_) | Self::Times(_), _) => false,
+        }
+    }
+
+    /// Nothing more will come: the forwarder ends.
+    pub fn end(&self) {
+        match self {
+            Self::Frames(watch) => watch.end(),
+            Self::Times(timing) => timing.end(),
+        }
+    }
+
+    /// Whether nobody else has it.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        match self {
+            Self::Frames(watch) => Arc::strong_count(watch) == 1,
+            Self::Times(timing) => Arc::strong_count(timing) == 1,
+        }
+    }
+}
+
 /// A watch on the ports of one worker.
 #[derive(Clone, Debug)]
 pub struct Tap {
-    /// Who wants to see.
-    pub watch: Arc<Watch>,
+    /// What is wanted.
+    pub sight: Sight,
     /// By port of the worker: the device as the watch numbers it, if it is one of those that are watched.
     pub interfaces: Box<[Option<usize>]>,
 }
@@ -179,21 +218,26 @@ pub(super) struct Tapping {
     received: Vec<(usize, Record)>,
     /// The frame that is being handed to a port.
     outgoing: Vec<(usize, Record)>,
+    /// How long frames stay.
+    pub timer: Timer,
 }
 
 impl Tapping {
     pub fn new() -> Self {
         let open = || Vec::with_capacity(TAPS_MAX);
-        Self { version: 0, taps: Arc::default(), received: open(), outgoing: open() }
+        Self { version: 0, taps: Arc::default(), received: open(), outgoing: open(), timer: Timer::new() }
     }
 
-    /// Between bursts: takes over what was changed.
-    pub fn look(&mut self, shared: &Taps) {
+    /// Between bursts: takes over what was changed. Whether anything was.
+    pub fn look(&mut self, shared: &Taps) -> bool {
         let version = shared.version.load(Ordering::Acquire);
-        if version != self.version {
+        let changed = version != self.version;
+        if changed {
             self.version = version;
             self.taps = shared.list.load_full();
+            self.timer.set(self.taps.iter().take(TAPS_MAX));
         }
+        changed
     }
 
     /// Whether nobody wants to see anything: asked once per burst.
@@ -242,8 +286,9 @@ fn open(
     offload: Offload,
 ) {
     for (index, tap) in taps.iter().take(TAPS_MAX).enumerate() {
+        let Sight::Frames(watch) = &tap.sight else { continue };
         if let Some(interface) = tap.interfaces.get(port).copied().flatten() {
-            list.extend(tap.watch.record(interface, outgoing, frame, offload).map(|record| (index, record)));
+            list.extend(watch.record(interface, outgoing, frame, offload).map(|record| (index, record)));
         }
     }
 }
@@ -254,7 +299,9 @@ fn close(taps: &[Tap], list: &mut Vec<(usize, Record)>, fate: Fate, generation: 
     }
     let ended_ns = monotonic_ns();
     for (index, record) in list.drain(..) {
-        taps[index].watch.give(Record { fate, generation, ended_ns, ..record });
+        if let Sight::Frames(watch) = &taps[index].sight {
+            watch.give(Record { fate, generation, ended_ns, ..record });
+        }
     }
 }
 
@@ -269,7 +316,7 @@ mod tests {
         let mut tapping = Tapping::new();
         tapping.look(&taps);
         assert!(tapping.is_empty());
-        taps.set(vec![Tap { watch: Arc::clone(&watch), interfaces: Box::new([None, Some(0)]) }]);
+        taps.set(vec![Tap { sight: Sight::Frames(Arc::clone(&watch)), interfaces: Box::new([None, Some(0)]) }]);
         tapping.look(&taps);
         let mut frame = |port, bytes: &[u8]| {
             tapping.receive(port, bytes, Offload::NONE);

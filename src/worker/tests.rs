@@ -13,17 +13,19 @@ use super::mail::Letter;
 use super::ports::{Bank, Ports, Slot};
 use super::seam::Seam;
 use super::step::{Engine, Rules};
+use super::timing::Since;
 use crate::limits::FRAME_LEN_MAX;
 use crate::plan::Plan;
 use crate::port::pcap::PcapReader;
 use crate::port::{Batch, FramePool, Mem, PoolConfig, Port};
 use crate::rules::{ActionWord, CounterSource, Ruleset};
-use crate::sys::counted::allocations;
 use crate::tc::{AnyDevice, load};
 use crate::types::{DeviceKey, Direction, DropReason, Gso, GsoKind, MacAddr, Offload};
 use crate::wire::checksum;
 use crate::wire::segment::segments;
 use crate::worker::{AllTokens, Cells, Idle, Pool};
+
+mod timed;
 
 /// A worker with a port in memory for each device.
 struct Bench {
@@ -182,24 +184,6 @@ fn the_golden_frames_leave_the_worker_as_they_leave_the_kernel() {
         }
         assert!(sent == expected, "{}: {} frames, the kernel sent {}", case.display(), sent.len(), expected.len());
     }
-}
-
-#[test]
-fn a_round_allocates_nothing() {
-    let mut bench = Bench::new(TAKE_7, &["a", "b"], OnPass::KernelHasIt);
-    let mut allocated = Vec::new();
-    for _ in 0..3 {
-        for n in 0..64 {
-            let port = if n % 2 == 0 { 7 } else { 9 };
-            bench.mem("a").push(&udp(port));
-            bench.mem("b").push(&udp(port));
-        }
-        allocated.push(allocations(|| assert!(bench.engine.step(&bench.rules))));
-        assert_eq!(std::iter::from_fn(|| bench.mem("b").pop()).count(), 32);
-        bench.balance();
-    }
-    // In the first round a port in memory makes its buffers.
-    assert_eq!(allocated, [32, 0, 0]);
 }
 
 #[test]
@@ -451,7 +435,7 @@ fn a_frame_is_copied_into_the_memory_of_a_port_that_can_send_from_no_other() {
 #[test]
 fn a_port_that_goes_handles_what_waits_for_it_first_and_later_frames_are_counted() {
     let mut bench = Bench::new(TAKE_7, &["a", "b"], OnPass::NoStack);
-    bench.engine.crossings[0].send(1, &udp(9)).unwrap();
+    bench.engine.crossings[0].send(1, &udp(9), Since::NOBODY).unwrap();
     let (done, gone) = crossbeam::channel::bounded(1);
     bench.engine.act_on(Letter::Remove { slot: 1, deadline: std::time::Instant::now(), done });
     let counted = Arc::clone(&bench.engine.ports.slot(1).unwrap().cells);

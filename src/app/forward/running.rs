@@ -104,6 +104,8 @@ pub struct Running {
     pub(super) tended: Instant,
     /// Traces and captures.
     pub(super) watching: Vec<Watching>,
+    /// Which number the next who wants times gets, if it is free.
+    pub(super) next_timing: usize,
     /// When it started, on the counters' clock, in ms.
     pub started_ms: u64,
     /// It keeps the state of tc and touches no device.
@@ -151,6 +153,7 @@ impl Running {
             absent: BTreeMap::new(),
             tended: Instant::now(),
             watching: Vec::new(),
+            next_timing: 0,
             started_ms,
             state_only,
             seen: HashMap::new(),

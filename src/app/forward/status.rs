@@ -26,6 +26,8 @@ pub struct Status {
     pub absent: Vec<AbsentStatus>,
     /// Devices whose ingress filters are taken away.
     pub bypassed: Vec<String>,
+    /// Traces, captures and latencies that look at its frames now.
+    pub watching: usize,
 }
 
 /// A device that is not served.
@@ -170,6 +172,7 @@ impl Running {
                 .map(|(key, absent)| AbsentStatus { device: key.to_string(), reason: absent.reason.clone() })
                 .collect(),
             bypassed: self.rules.bypassed.iter().map(ToString::to_string).collect(),
+            watching: self.watching.len(),
         }
     }
 }

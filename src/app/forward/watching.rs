@@ -8,12 +8,12 @@ use super::running::Running;
 use crate::limits::{FRAME_HEADROOM, TAPS_MAX};
 use crate::rules::Ruleset;
 use crate::types::{Device, DeviceKey, DeviceKind, Topology};
-use crate::worker::{Tap, Watch};
+use crate::worker::{Sight, Tap, Timing};
 
 /// A watch and the devices that it is on, in the order of its interfaces.
 #[derive(Debug)]
 pub struct Watching {
-    watch: Arc<Watch>,
+    sight: Sight,
     devices: Vec<DeviceKey>,
 }
 
@@ -54,22 +54,42 @@ impl Running {
         self.served.iter().map(|s| s.mtu as usize).max().unwrap_or(1500) + FRAME_HEADROOM
     }
 
-    /// Lets the workers copy frames of these devices for a watch.
+    /// Lets the workers tell what is wanted of these devices.
     ///
     /// # Errors
     /// As many as can be are there already.
-    pub fn begin_watch(&mut self, watch: &Arc<Watch>, devices: Vec<DeviceKey>) -> Result<(), String> {
+    pub fn begin_watch(&mut self, sight: Sight, devices: Vec<DeviceKey>) -> Result<(), String> {
         if self.watching.len() >= TAPS_MAX {
-            return Err(format!("{TAPS_MAX} traces and captures run already, which is the most; end one of them"));
+            return Err(format!(
+                "{TAPS_MAX} traces, captures and latencies run already, which is the most; end one of them"
+            ));
         }
-        self.watching.push(Watching { watch: Arc::clone(watch), devices });
+        self.watching.push(Watching { sight, devices });
         self.tap_workers();
         Ok(())
     }
 
+    /// As [`Running::begin_watch`], for the times that frames which these devices receive stay here.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin_timing(&mut self, devices: Vec<DeviceKey>) -> Result<Arc<Timing>, String> {
+        let used = |slot: usize| {
+            let of = |w: &Watching| matches!(&w.sight, Sight::Times(timing) if timing.slot() == slot);
+            self.watching.iter().any(of)
+        };
+        // One that has just become free may still be on frames that go from worker to worker: it is used again last.
+        let slots = (0..TAPS_MAX).map(|n| (self.next_timing + n) % TAPS_MAX);
+        let slot = slots.into_iter().find(|slot| !used(*slot)).unwrap_or(0);
+        let timing = Arc::new(Timing::new(slot));
+        self.begin_watch(Sight::Times(Arc::clone(&timing)), devices)?;
+        self.next_timing = slot + 1;
+        Ok(timing)
+    }
+
     /// Ends what [`Running::begin_watch`] began.
-    pub fn end_watch(&mut self, watch: &Arc<Watch>) {
-        self.watching.retain(|w| !Arc::ptr_eq(&w.watch, watch));
+    pub fn end_watch(&mut self, sight: &Sight) {
+        self.watching.retain(|w| !w.sight.is(sight));
         self.tap_workers();
     }
 
@@ -90,8 +110,7 @@ impl Running {
     /// Tells every worker which of its ports are watched by whom.
     fn tap_workers(&self) {
         for (index, worker) in self.pool.workers.iter().enumerate() {
-            let tap =
-                |w: &Watching| Tap { watch: Arc::clone(&w.watch), interfaces: self.interfaces(&w.devices, index) };
+            let tap = |w: &Watching| Tap { sight: w.sight.clone(), interfaces: self.interfaces(&w.devices, index) };
             worker.shared.taps.set(self.watching.iter().map(tap).collect());
             worker.shared.wake();
         }
@@ -147,7 +166,7 @@ impl Running {
 
 /// Tells all that nothing more will come.
 pub(super) fn end_all(watching: &[Watching]) {
-    watching.iter().for_each(|w| w.watch.end());
+    watching.iter().for_each(|w| w.sight.end());
 }
 
 impl super::Stopped {
@@ -155,7 +174,7 @@ impl super::Stopped {
     pub fn let_watchers_end(&self) {
         const STEP: std::time::Duration = std::time::Duration::from_millis(5);
         for _ in 0..200 {
-            if self.watching.iter().all(|w| Arc::strong_count(&w.watch) == 1) {
+            if self.watching.iter().all(|w| w.sight.is_last()) {
                 return;
             }
             std::thread::sleep(STEP);

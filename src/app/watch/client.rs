@@ -1,4 +1,4 @@
-//! The asking side of `viscum trace` and `viscum capture`: sends the request and hands on what comes, until a signal. It prints nothing.
+//! The asking side of `viscum trace`, `viscum capture` and `viscum latency`: sends the request and hands on what comes, until a signal. It prints nothing.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::Shutdown;
@@ -27,7 +27,7 @@ pub enum WatchError {
     #[error("cannot catch SIGINT and SIGTERM: {0}")]
     Signals(io::Error),
     /// What came cannot be written.
-    #[error("cannot write what was captured: {0}; is the disk full, or the reader gone?")]
+    #[error("cannot write what came: {0}; is the disk full, or the reader gone?")]
     Write(io::Error),
 }
 

@@ -1,8 +1,9 @@
-//! `viscum trace` and `viscum capture`: frames of a running forwarder for a client, as workers copied them. The forwarder's threads do
+//! `viscum trace`, `viscum capture` and `viscum latency`: frames of a running forwarder for a client, as workers copied or timed them. The forwarder's threads do
 //! not wait for it; what comes faster than it is read is lost, counted and told.
 
 mod capture;
 mod client;
+mod latency;
 mod trace;
 
 use std::io::{self, BufWriter, Write};
@@ -19,7 +20,7 @@ use super::forward::{InForce, Running};
 use crate::limits::TAP_LEN_MAX;
 use crate::types::DeviceKey;
 use crate::wire::Filter;
-use crate::worker::{Record, Watch, monotonic_ns};
+use crate::worker::{Record, Sight, Watch, monotonic_ns};
 use capture::Capture;
 pub use client::{Heard, WatchError, ask_watch};
 use trace::Trace;
@@ -58,6 +59,13 @@ pub enum Form {
         /// Bytes of each frame to keep; `None`: all.
         snaplen: Option<u32>,
     },
+    /// Only how long they stay in the forwarder.
+    Latency {
+        /// How often it is told.
+        interval_ms: u64,
+        /// As JSON.
+        json: bool,
+    },
 }
 
 /// A piece of the answer. The last one is `End`.
@@ -94,6 +102,10 @@ pub fn watch(running: &Shared, request: &Request, client: &UnixStream) -> io::Re
     // Whoever reads slowly holds up nobody but himself.
     client.set_write_timeout(None)?;
     let mut out = BufWriter::new(client);
+    if let Form::Latency { interval_ms, json } = request.form {
+        let done = latency::watch(running, request, (Duration::from_millis(interval_ms), json), client, &mut out)?;
+        return end(&mut out, &done);
+    }
     let session = match Session::open(running, request) {
         Ok(session) => session,
         Err(text) => return end(&mut out, &Piece::End { ok: false, text }),
@@ -101,7 +113,7 @@ pub fn watch(running: &Shared, request: &Request, client: &UnixStream) -> io::Re
     let done = session.run(client, &mut out);
     // Whatever happened to the client, the workers need not copy for it any more.
     let _the_forwarder_is_ending = with_running(running, |running| {
-        running.end_watch(&session.watch);
+        running.end_watch(&Sight::Frames(Arc::clone(&session.watch)));
         Ok(())
     });
     // A forwarder that ends waits for the session to be dropped, so the last piece goes first.
@@ -135,7 +147,7 @@ impl<'a> Session<'a> {
             let keys = forwarder.watchable(&request.device, request.netns.as_deref())?;
             let frame_len_max = forwarder.frame_len_max();
             let (outgoing, kept) = match request.form {
-                Form::Trace { .. } => (false, frame_len_max),
+                Form::Trace { .. } | Form::Latency { .. } => (false, frame_len_max),
                 Form::Capture { snaplen } => (true, snaplen.map_or(frame_len_max, |s| frame_len_max.min(s as usize))),
             };
             let seen = |key: &DeviceKey| {
@@ -144,7 +156,7 @@ impl<'a> Session<'a> {
             };
             let devices = keys.iter().map(seen).collect();
             let watch = Arc::new(Watch::new(filter, outgoing, keys.len(), kept));
-            forwarder.begin_watch(&watch, keys)?;
+            forwarder.begin_watch(Sight::Frames(Arc::clone(&watch)), keys)?;
             Ok(Self { running, request, watch, devices })
         })
     }
@@ -152,7 +164,7 @@ impl<'a> Session<'a> {
     /// Tells frames until the end; returns the last piece.
     fn run(&self, client: &UnixStream, out: &mut impl Write) -> io::Result<Piece> {
         let mut sink = match self.request.form {
-            Form::Trace { json } => Sink::Trace(Trace::new(json)),
+            Form::Trace { json } | Form::Latency { json, .. } => Sink::Trace(Trace::new(json)),
             Form::Capture { snaplen } => Sink::Capture(Capture::new(&self.devices, snaplen)?),
         };
         for Seen { key, mode, note } in &self.devices {
