@@ -13,4 +13,5 @@ pub mod run;
 pub mod show;
 pub mod takeover;
 pub mod tc;
+pub mod top;
 pub mod watch;

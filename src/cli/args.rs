@@ -2,6 +2,7 @@
 
 mod bench;
 mod kernel;
+mod live;
 
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use crate::app::config::{Deliver, Mode};
 
 pub use bench::{Bench, BenchCommand, BenchRun, Part};
 pub use kernel::Kernel;
+pub use live::{Capture, Latency, Top, Trace};
 
 /// Linux tc in userspace: takes the tc rules that you have and forwards frames by them, exactly as the kernel would.
 #[derive(Debug, Parser)]
@@ -51,6 +53,10 @@ pub enum Command {
     Trace(Trace),
     /// Write what the running forwarder receives, transmits and drops as pcapng: tcpdump does not see AF_XDP frames.
     Capture(Capture),
+    /// How long frames stay in the running forwarder, as a histogram that goes on.
+    Latency(Latency),
+    /// A screen of the running forwarder: rates of devices, queues and rules, drops, how busy workers are.
+    Top(Top),
     /// Run rules on a capture, offline: what every device would have transmitted, counted frame by frame.
     Replay(Replay),
     /// Measure every path side by side on this machine: the kernel's tc, viscum's modes, others that are installed.
@@ -242,55 +248,6 @@ pub struct Explain {
     /// As JSON, an object per frame on a line
     #[arg(short = 'j', long)]
     pub json: bool,
-}
-
-/// `viscum trace`.
-#[derive(Debug, Args)]
-pub struct Trace {
-    /// Device that receives the frames
-    #[arg(value_name = "DEV")]
-    pub device: String,
-    /// Which frames, in tcpdump's words: tcp and host 198.51.100.10 [all]
-    #[arg(value_name = "EXPR", trailing_var_arg = true)]
-    pub filter: Vec<String>,
-    /// End after so many frames [Ctrl-C ends it]
-    #[arg(short = 'c', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
-    /// Network namespace of the device
-    #[arg(short = 'n', long, value_name = "NETNS")]
-    pub netns: Option<String>,
-    /// As JSON, an object per frame on a line
-    #[arg(short = 'j', long)]
-    pub json: bool,
-    /// The forwarder.
-    #[command(flatten)]
-    pub socket: Socket,
-}
-
-/// `viscum capture`.
-#[derive(Debug, Args)]
-pub struct Capture {
-    /// Device whose frames are wanted; `any` for all that are served
-    #[arg(value_name = "DEV")]
-    pub device: String,
-    /// Which frames, in tcpdump's words: tcp and host 198.51.100.10 [all]
-    #[arg(value_name = "EXPR", trailing_var_arg = true)]
-    pub filter: Vec<String>,
-    /// File to write (pcapng); - for stdout
-    #[arg(short = 'w', long, value_name = "OUT.pcapng")]
-    pub write: PathBuf,
-    /// End after so many frames [Ctrl-C ends it]
-    #[arg(short = 'c', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
-    /// Bytes of each frame to keep [all]
-    #[arg(short = 's', long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
-    pub snaplen: Option<u32>,
-    /// Network namespace of the device
-    #[arg(short = 'n', long, value_name = "NETNS")]
-    pub netns: Option<String>,
-    /// The forwarder.
-    #[command(flatten)]
-    pub socket: Socket,
 }
 
 /// `viscum replay`.

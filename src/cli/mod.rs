@@ -28,6 +28,8 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => cmd::explain::explain(args),
         Command::Trace(args) => cmd::watch::trace(args),
         Command::Capture(args) => cmd::watch::capture(args),
+        Command::Latency(args) => cmd::watch::latency(args),
+        Command::Top(args) => cmd::top::top(args),
         Command::Replay(args) => cmd::replay::replay(args),
         Command::Bench(args) => cmd::bench::bench(args),
         Command::Lab(args) => cmd::lab::lab(args),

@@ -11,6 +11,7 @@ pub mod probe;
 pub mod replay;
 pub mod run;
 pub mod tc;
+pub mod top;
 pub mod watch;
 
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! `viscum trace` and `viscum capture`.
+//! `viscum trace`, `viscum capture` and `viscum latency`.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -9,7 +9,7 @@ use anyhow::{anyhow, bail};
 
 use crate::app::config::SOCKET_DEFAULT;
 use crate::app::watch::{Form, Heard, Request, WatchError, ask_watch};
-use crate::cli::args::{Capture, Trace};
+use crate::cli::args::{Capture, Latency, Trace};
 
 pub fn trace(args: Trace) -> anyhow::Result<ExitCode> {
     let form = Form::Trace { json: args.json };
@@ -29,6 +29,36 @@ pub fn capture(args: Capture) -> anyhow::Result<ExitCode> {
         return run(args.socket.socket, request, &mut io::stdout());
     }
     run(args.socket.socket, request, &mut Target::open(&args.write)?)
+}
+
+pub fn latency(args: Latency) -> anyhow::Result<ExitCode> {
+    let interval_ms = args.interval.as_millis() as u64;
+    let form = Form::Latency { interval_ms, json: args.json };
+    let request = Request { device: args.device, netns: args.netns, filter: String::new(), count: args.count, form };
+    if io::stdout().is_terminal() && !args.json {
+        return run(args.socket.socket, request, &mut InPlace { lines: 0 });
+    }
+    run(args.socket.socket, request, &mut io::stdout())
+}
+
+/// A terminal on which each text takes the place of the one before.
+struct InPlace {
+    lines: usize,
+}
+
+impl Write for InPlace {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let mut out = io::stdout().lock();
+        if self.lines > 0 {
+            write!(out, "\x1b[{}A\r\x1b[J", self.lines)?;
+        }
+        self.lines = text.iter().filter(|byte| **byte == b'\n').count();
+        out.write_all(text).map(|()| text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
+    }
 }
 
 /// The file that is written to. What was in it before goes when the first bytes come: a command that failed has taken nothing away.
