@@ -15,14 +15,14 @@ use crate::support::forwarder::{Forwarder, command, project, text, viscum};
 use crate::support::traffic::{Counter, Tshark, read_capture, send_numbers};
 
 /// A running `trace` or `capture`.
-struct Watcher {
+pub struct Watcher {
     child: Child,
     errors: Receiver<String>,
 }
 
 impl Watcher {
     /// Starts it and waits until it watches.
-    fn start(forwarder: &Forwarder, words: &[&str], out: impl Into<Stdio>) -> Self {
+    pub fn start(forwarder: &Forwarder, words: &[&str], out: impl Into<Stdio>) -> Self {
         let mut all = vec![words[0], "--socket"];
         let socket = forwarder.socket();
         all.push(&socket);
@@ -39,8 +39,12 @@ impl Watcher {
         watcher
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end, after a SIGINT if `interrupt`; what it said at last.
-    fn end(mut self, interrupt: bool) -> String {
+    pub fn end(mut self, interrupt: bool) -> String {
         if interrupt {
             kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGINT).unwrap();
         }
@@ -217,6 +221,9 @@ fn what_cannot_be_watched_is_told() {
         (&["trace", "eth0"], "eth0: this forwarder does not serve the device; it serves: none"),
         (&["capture", "any", "-w", "/no/such/place"], "choose a place that can be written"),
         (&["capture", "any", "-w", "-"], "any: this forwarder does not serve the device"),
+        (&["latency", "eth0"], "eth0: this forwarder does not serve the device; it serves: none"),
+        (&["latency", "eth0", "-i", "0"], "0.1 to 3600 seconds can be had"),
+        (&["top"], "plain text is `viscum top -b`"),
         (&["capture", "any"], "--write"),
     ] {
         let output = viscum(None, &[&words[..1], &["--socket", &socket], &words[1..]].concat());
