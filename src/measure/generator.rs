@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::MeasureError;
@@ -17,6 +18,10 @@ use crate::worker::monotonic_ns;
 
 /// Frames that the kernel is asked for at once at most: what is due in a moment at the greatest rate.
 const CALL_MAX: u32 = 4096;
+/// Threads that ask for as many as can be: the kernel waits some 25 ms at the end of each call, until nobody reads the memory of its frames.
+const MAKERS: usize = 40;
+/// Frames of this time are asked for at once.
+const CALL_TIME: Duration = Duration::from_millis(1);
 /// Frames that the kernel hands over at a time: `NAPI_POLL_WEIGHT`.
 const BATCH: u32 = 64;
 /// A sleep is this much longer than asked for at most; the rest is spun.
@@ -88,51 +93,69 @@ impl Generator {
             false => None,
         };
         let start = Instant::now();
-        let (mut made, mut turn) = (0u64, 0);
-        loop {
-            let now = start.elapsed();
-            if now >= load.duration {
-                break;
-            }
-            if let Some(measured) = &mut measured {
-                measured.send_due(start)?;
-            }
-            let due = (load.rate * now.as_secs_f64()).min(made as f64 + f64::from(CALL_MAX)) as u64;
-            let count = due.saturating_sub(made) as u32;
-            if count == 0 {
-                self.wait(load, made, start, measured.as_ref());
-                continue;
-            }
-            made += self.call(&frames, count, &mut turn)?;
-        }
+        let schedule = Mutex::new(Schedule { load, start, made: 0, turn: 0 });
+        std::thread::scope(|scope| {
+            // They inherit core and namespace.
+            // One alone keeps a rate more steadily, as far as it goes.
+            let count = if load.rate.is_finite() { 1 } else { MAKERS };
+            let makers: Vec<_> = (0..count).map(|_| scope.spawn(|| self.make(&frames, &schedule))).collect();
+            let stamped = measured.as_mut().map_or(Ok(()), |measured| measured.send_all(start, load.duration));
+            let ended = makers.into_iter().map(|maker| maker.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
+            let ended: Result<(), MeasureError> = ended.collect();
+            stamped.and(ended)
+        })?;
         let seconds = start.elapsed().as_secs_f64();
+        let made = schedule.into_inner().unwrap_or_else(PoisonError::into_inner).made;
         let measured = measured.map_or(0, |m| m.sent);
         let all = made + measured;
         Ok(Sent { frames: all, rate: all as f64 / seconds, measured })
     }
 
-    /// One call for each size, in turns, together `count` frames of one size or a whole round of an IMIX.
-    fn call(&self, frames: &[(Vec<u8>, u32)], count: u32, turn: &mut usize) -> Result<u64, MeasureError> {
-        let (frame, share) = &frames[*turn % frames.len()];
-        let count = if frames.len() == 1 { count } else { *share };
-        *turn += 1;
-        self.program.run_live(frame, count, count.min(BATCH))?;
-        Ok(u64::from(count))
+    /// One of several threads that take turns: while one call waits for its memory to be free, others make frames.
+    fn make(&self, frames: &[(Vec<u8>, u32)], schedule: &Mutex<Schedule<'_>>) -> Result<(), MeasureError> {
+        loop {
+            // Whose turn it is sleeps with the lock, so that only one is awake.
+            let part = schedule.lock().unwrap_or_else(PoisonError::into_inner).next(frames);
+            let Some((size, count)) = part else { return Ok(()) };
+            self.program.run_live(&frames[size].0, count, count.min(BATCH))?;
+        }
     }
+}
 
-    /// Until the next frame is due: asleep if that is long, else spinning.
-    fn wait(&self, load: &Load, made: u64, start: Instant, measured: Option<&Measured>) {
-        let at = |index: u64, rate: f64| start + Duration::from_secs_f64((index + 1) as f64 / rate.max(1e-3));
-        let mut next = (start + load.duration).min(at(made, load.rate));
-        if let Some(measured) = measured {
-            next = next.min(measured.due(start));
-        }
-        let left = next.saturating_duration_since(Instant::now());
-        if left > 2 * SLEEP_SLACK {
-            std::thread::sleep(left - SLEEP_SLACK);
+/// What is to be made next.
+struct Schedule<'a> {
+    load: &'a Load,
+    start: Instant,
+    made: u64,
+    turn: usize,
+}
+
+impl Schedule<'_> {
+    /// Waits until frames are due: which size, and how many; `None`: the time is over. An IMIX comes in runs of a size.
+    fn next(&mut self, frames: &[(Vec<u8>, u32)]) -> Option<(usize, u32)> {
+        let due = loop {
+            let now = self.start.elapsed();
+            if now >= self.load.duration {
+                return None;
+            }
+            let due = (self.load.rate * now.as_secs_f64()).min(self.made as f64 + f64::from(CALL_MAX)) as u64;
+            if due > self.made {
+                break (due - self.made) as u32;
+            }
+            let ahead = (self.load.rate * CALL_TIME.as_secs_f64()).max(1.0);
+            let at = Duration::from_secs_f64(((self.made as f64 + ahead) / self.load.rate.max(1e-3)).min(1e6));
+            std::thread::sleep(at.min(self.load.duration).saturating_sub(now).max(Duration::from_micros(20)));
+        };
+        let size = self.turn % frames.len();
+        self.turn += 1;
+        let count = if frames.len() == 1 {
+            due
         } else {
-            std::hint::spin_loop();
-        }
+            let round: u32 = frames.iter().map(|(_, share)| share).sum();
+            due.div_ceil(round) * frames[size].1
+        };
+        self.made += u64::from(count);
+        Some((size, count))
     }
 }
 
@@ -159,6 +182,21 @@ impl Measured {
 
     fn due(&self, start: Instant) -> Instant {
         start + Duration::from_secs_f64(self.sent as f64 / self.rate)
+    }
+
+    /// All that are due until the time is over.
+    fn send_all(&mut self, start: Instant, duration: Duration) -> Result<(), MeasureError> {
+        let end = start + duration;
+        while Instant::now() < end {
+            self.send_due(start)?;
+            let left = self.due(start).min(end).saturating_duration_since(Instant::now());
+            if left > 2 * SLEEP_SLACK {
+                std::thread::sleep(left - SLEEP_SLACK);
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        Ok(())
     }
 
     fn send_due(&mut self, start: Instant) -> Result<(), MeasureError> {
