@@ -11,14 +11,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::actions::After;
-use super::filters::Keys;
+use super::filters::Tried;
 use super::index::{Index, Terms, WORDS_MAX, Words};
 use super::layout::{Compare, Filter, FilterKind, Span};
 use super::run::{Run, View};
 use super::{Outlet, Plan};
 use crate::limits::ETHERNET_LEN;
 use crate::rules::{Control, CounterSink, CounterSource, NodeWord};
-use crate::types::{Direction, Protocol};
+use crate::types::Protocol;
 use crate::wire::{Headers, IpVersion, be16, be32};
 
 /// Shorter runs are tried one after the other: that is as quick, and counts each key.
@@ -297,32 +297,14 @@ impl<C: CounterSink, O: Outlet> Run<'_, C, O> {
             self.counters.add(nodes[from].counters + NodeWord::HIT, 1);
             let mut after = end;
             for (at, node) in (from..end).zip(&nodes[from..end]) {
-                let network = match view.place.direction {
-                    Direction::Ingress => view.packet.meta.network,
-                    Direction::Egress => at_entry,
-                };
-                if view.packet.meta.mark & node.mark_mask != node.mark_value {
-                    continue;
-                }
-                if node.mark_word != 0 {
-                    self.counters.add(node.mark_word, 1);
-                }
-                match self.keys(node, view.packet.data(), usize::from(network)) {
+                match self.u32_node(node, at_entry, view) {
+                    Tried::On => {}
                     // It ends this filter; the next one is tried.
-                    Keys::Unreadable => {
+                    Tried::Unreadable => {
                         after = at + 1;
                         break;
                     }
-                    Keys::Differ => continue,
-                    Keys::Match => {}
-                }
-                if !node.terminal || node.indev.is_some_and(|device| device != view.place.iif) {
-                    continue;
-                }
-                self.counters.add(node.counters + NodeWord::SUCCESS, 1);
-                match self.steps(node.steps, view) {
-                    After::Control(Control::Continue) => {}
-                    verdict @ (After::Control(_) | After::Shot(_) | After::Redirect { .. }) => {
+                    Tried::Ends(verdict) => {
                         self.tried_no_further(nodes, at + 1);
                         return verdict;
                     }
